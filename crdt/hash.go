@@ -1,0 +1,53 @@
+package crdt
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"slices"
+)
+
+// Hash names a change: the SHA-256 of its uncompressed chunk from the type
+// byte on, as Automerge's binary format defines it.
+type Hash [32]byte
+
+// ParseHash reads the 64 hexadecimal digits that [Hash.String] writes.
+func ParseHash(s string) (Hash, error) {
+	var h Hash
+	if len(s) != hex.EncodedLen(len(h)) {
+		return Hash{}, fmt.Errorf("change hash %q: want %d hexadecimal digits", s, hex.EncodedLen(len(h)))
+	}
+	if _, err := hex.Decode(h[:], []byte(s)); err != nil {
+		return Hash{}, fmt.Errorf("change hash %q: %w", s, err)
+	}
+	return h, nil
+}
+
+// String returns h in lower-case hexadecimal, as Automerge's tools print it.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// Compare orders hashes by their bytes, the order in which heads and deps are
+// listed on the wire.
+func (h Hash) Compare(o Hash) int { return bytes.Compare(h[:], o[:]) }
+
+// SortHashes sorts hashes in place, ascending, and drops repeats.
+func SortHashes(hs []Hash) []Hash {
+	slices.SortFunc(hs, Hash.Compare)
+	return slices.Compact(hs)
+}
+
+// ActorID is an actor's raw bytes: 1 to 128 of them, 16 as a rule. Automerge
+// orders actors by these bytes.
+type ActorID string
+
+// String returns the actor in lower-case hexadecimal.
+func (a ActorID) String() string { return hex.EncodeToString([]byte(a)) }
+
+// OpID names an operation: Automerge writes it counter@actor.
+type OpID struct {
+	Counter uint64
+	Actor   ActorID
+}
+
+// String returns the operation id as Automerge writes it.
+func (id OpID) String() string { return fmt.Sprintf("%d@%s", id.Counter, id.Actor) }
