@@ -72,6 +72,7 @@ AMresult *AMapplyChanges(AMdoc *, const AMitems *);
 AMbyteSpan AMchangeHash(const AMchange *);
 AMbyteSpan AMchangeRawBytes(const AMchange *);
 AMresult *AMcommit(AMdoc *, AMbyteSpan, const int64_t *);
+size_t AMpendingOps(const AMdoc *);
 size_t AMrollback(AMdoc *);
 
 size_t AMobjSize(const AMdoc *, const AMobjId *, const AMitems *);

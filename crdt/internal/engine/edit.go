@@ -32,6 +32,9 @@ var (
 	// ErrNoObject is returned for a path through, or an edit of, something that
 	// is not there or is no object of the kind the edit needs.
 	ErrNoObject = errors.New("automerge: no such object")
+	// ErrUncommitted is returned by Apply, Heads, NumChanges and Save after edits
+	// that were neither committed nor rolled back.
+	ErrUncommitted = errors.New("automerge: there are uncommitted edits")
 	// ErrNothingToCommit is returned by Commit without edits before it.
 	ErrNothingToCommit = errors.New("automerge: nothing to commit")
 )
@@ -134,16 +137,15 @@ func (d *Doc) Len(at Path) (n int, err error) {
 // chunk. Time is in seconds since 1970, as JavaScript writes it; an empty
 // message is none.
 func (d *Doc) Commit(message string, time int64) ([]byte, error) {
+	if C.AMpendingOps(d.doc) == 0 {
+		return nil, ErrNothingToCommit
+	}
 	p, n := cString(message)
 	res, err := checked("commit", C.commit(d.doc, p, n, C.int64_t(time)))
 	if err != nil {
 		return nil, err
 	}
-	made := C.AMitemValType(res.item()) != C.VAL_VOID
 	res.free()
-	if !made {
-		return nil, ErrNothingToCommit
-	}
 	return d.lastChange()
 }
 

@@ -111,6 +111,9 @@ func (d *Doc) Close() {
 // Apply adds changes to the document, under the conditions of [Load]. After an
 // error part of them may have been added, and the document should be closed.
 func (d *Doc) Apply(chunks [][]byte) error {
+	if err := d.settled(); err != nil {
+		return err
+	}
 	for i, chunk := range chunks {
 		if err := d.apply(chunk); err != nil {
 			return fmt.Errorf("change %d of %d: %w", i+1, len(chunks), err)
@@ -158,9 +161,21 @@ func (d *Doc) complete() error {
 	return nil
 }
 
+// settled refuses what the engine, asked about a document with edits that are
+// not committed, would begin by committing on its own, without message or time.
+func (d *Doc) settled() error {
+	if C.AMpendingOps(d.doc) > 0 {
+		return ErrUncommitted
+	}
+	return nil
+}
+
 // Heads returns the hashes of the changes that no other change depends on,
 // sorted.
 func (d *Doc) Heads() ([]Hash, error) {
+	if err := d.settled(); err != nil {
+		return nil, err
+	}
 	res, err := checked("heads", C.AMgetHeads(d.doc))
 	if err != nil {
 		return nil, err
@@ -181,6 +196,9 @@ func (d *Doc) Heads() ([]Hash, error) {
 // NumChanges counts the changes in the document. The engine copies all of them
 // to do so.
 func (d *Doc) NumChanges() (int, error) {
+	if err := d.settled(); err != nil {
+		return 0, err
+	}
 	res, err := checked("changes", C.AMgetChanges(d.doc, nil))
 	if err != nil {
 		return 0, err
@@ -191,6 +209,9 @@ func (d *Doc) NumChanges() (int, error) {
 
 // Save returns the document as one document chunk, with all of its changes.
 func (d *Doc) Save() ([]byte, error) {
+	if err := d.settled(); err != nil {
+		return nil, err
+	}
 	res, err := checked("save", C.AMsave(d.doc))
 	if err != nil {
 		return nil, err
