@@ -1,0 +1,53 @@
+# make run    start the server on loopback and say how to connect a client
+# make test   every test: Go with the race detector, real JavaScript clients, the binary
+# make bench  Go benchmarks; make fuzz: every fuzz target for FUZZTIME each
+# On a fresh machine with Go, gcc, Node and npm these do all the set-up.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+LISTEN   ?= 127.0.0.1:8080
+DATA     ?= tmp/run
+FUZZTIME ?= 1m
+COUNT    ?= 1
+BENCH    ?= .
+
+INTEROP := testdata/interop
+BIN     := bin/parley
+
+.PHONY: run test test-go test-js lint bench fuzz clean binary
+
+run: binary
+	@echo "Connect an automerge-repo client to ws://$(LISTEN); README.md shows one in ten lines. Stop with Ctrl-C."
+	@exec $(BIN) serve --dev --plain-documents --listen $(LISTEN) --data $(DATA)
+
+binary:
+	@mkdir -p bin
+	@go build -o $(BIN) ./cmd/parley
+
+test: test-go test-js
+
+test-go: $(INTEROP)/node_modules/.package-lock.json
+	@.ci/gotest -race -shuffle=on ./...
+
+test-js: binary $(INTEROP)/node_modules/.package-lock.json
+	@cd $(INTEROP) && PARLEY_BIN=$(CURDIR)/$(BIN) npm test --silent
+
+$(INTEROP)/node_modules/.package-lock.json: $(INTEROP)/package-lock.json
+	@echo "Installing the JavaScript clients that the tests run"
+	@cd $(INTEROP) && npm ci --silent --no-audit --no-fund && touch node_modules/.package-lock.json
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "make lint: run gofmt -w on these" >&2; exit 1; }
+	@go vet ./...
+	@go tool staticcheck ./...
+	@go mod tidy -diff
+
+bench:
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
+
+fuzz:
+	@.ci/fuzz $(FUZZTIME)
+
+clean:
+	@rm -rf bin tmp $(INTEROP)/node_modules
