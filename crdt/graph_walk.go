@@ -21,14 +21,16 @@ const (
 // one at which our history and theirs part, whatever the document's length.
 func (g *Graph) Since(have []Hash) []int { return g.AppendSince(nil, have) }
 
-// AppendSince appends to dst what Since returns.
-func (g *Graph) AppendSince(dst []int, have []Hash) []int {
+// AppendSince appends to dst what Since returns for the lists of have together.
+func (g *Graph) AppendSince(dst []int, have ...[]Hash) []int {
 	w := walk{links: g.links, epoch: g.nextEpoch()}
 	top := g.durable
-	for _, h := range have {
-		if i, ok := g.byHash[h]; ok {
-			w.reachTheirs(i)
-			top = max(top, int(i)+1)
+	for _, hs := range have {
+		for _, h := range hs {
+			if i, ok := g.byHash[h]; ok {
+				w.reachTheirs(i)
+				top = max(top, int(i)+1)
+			}
 		}
 	}
 	for _, i := range g.headNodes {
