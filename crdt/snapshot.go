@@ -31,7 +31,7 @@ func Compact(prev *Snapshot, chunks [][]byte, heads []Hash) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("compact %d changes: %w", len(chunks), err)
 	}
 	if !slices.Equal(made.Heads, want) {
-		return Snapshot{}, fmt.Errorf("compact %d changes: they make %d heads, not the %d wanted", len(chunks), len(made.Heads), len(want))
+		return Snapshot{}, fmt.Errorf("compact %d changes: they make other heads (%d) than wanted (%d)", len(chunks), len(made.Heads), len(want))
 	}
 	if err := made.check(); err != nil {
 		return Snapshot{}, fmt.Errorf("compact %d changes: %w", len(chunks), err)
@@ -63,7 +63,7 @@ func (s *Snapshot) check() error {
 		return err
 	}
 	if !slices.Equal(heads, s.Heads) || changes != s.Changes {
-		return fmt.Errorf("read the snapshot back: it has %d changes and %d heads, not the %d and %d saved", changes, len(heads), s.Changes, len(s.Heads))
+		return fmt.Errorf("read the snapshot back: %d of %d changes, or other heads (%d) than saved (%d)", changes, s.Changes, len(heads), len(s.Heads))
 	}
 	return nil
 }
