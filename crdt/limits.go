@@ -1,0 +1,50 @@
+package crdt
+
+import "math"
+
+// Limits bound what the gate takes. A field that is zero stands for its
+// default.
+type Limits struct {
+	ChangeBytes   int // of one change, inflated: 4 MiB
+	Ops           int // of one change: 20,000
+	Preds         int // of all operations of one change: 80,000
+	Deps          int // of one change: 10,000
+	Actors        int // that one change refers to: 20,000
+	MessageBytes  int // of one change: 64 KiB
+	ExtraBytes    int // after the columns of one change: 4 KiB
+	Depth         int // of objects within objects, the root being 0: 500
+	DocumentBytes int // of all changes, inflated: 64 MiB
+	DocumentOps   int // of all changes: 8 million
+}
+
+// Bounds that are Automerge's, not ours to set.
+const (
+	maxActorBytes = 128
+	maxSeq        = math.MaxUint32
+	// Automerge keeps counters in 32 bits and adds one to the highest to begin
+	// the next change; the last counter is left for that sum.
+	maxCounter = math.MaxUint32 - 1
+)
+
+func (l Limits) withDefaults() Limits {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{
+		{&l.ChangeBytes, 4 << 20},
+		{&l.Ops, 20_000},
+		{&l.Preds, 80_000},
+		{&l.Deps, 10_000},
+		{&l.Actors, 20_000},
+		{&l.MessageBytes, 64 << 10},
+		{&l.ExtraBytes, 4 << 10},
+		{&l.Depth, 500},
+		{&l.DocumentBytes, 64 << 20},
+		{&l.DocumentOps, 8_000_000},
+	} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	return l
+}
