@@ -1,0 +1,92 @@
+package protocol_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+
+	"parley/crdt"
+)
+
+// runs returns how many random histories to try: PARLEY_RUNS, or normally. If
+// PARLEY_SEED is set, only the history of that seed is run.
+func runs(t *testing.T, normally int, f func(t *testing.T, seed uint64)) {
+	if s := os.Getenv("PARLEY_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, seed)
+		return
+	}
+	if s := os.Getenv("PARLEY_RUNS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		normally = n
+	}
+	for seed := range normally {
+		f(t, uint64(seed))
+		if t.Failed() {
+			t.Fatalf("replay with PARLEY_SEED=%d", seed)
+		}
+	}
+	t.Logf("%d histories", normally)
+}
+
+// Replicas of our own, each with up to three others, in any shape that holds
+// together.
+func TestOwnReplicasConverge(t *testing.T) {
+	runs(t, 300, func(t *testing.T, seed uint64) {
+		defer tellSeed(t, seed)
+		n := newNetwork(t, seed)
+		count := 2 + n.rnd.IntN(5)
+		for i := range count {
+			o := newOwn(t, fmt.Sprintf("own%d", i), rand.New(rand.NewPCG(seed, uint64(i))))
+			o.lateDisk = n.rnd.IntN(2) == 0
+			if n.rnd.IntN(4) == 0 {
+				o.maxBytes = 100 + n.rnd.IntN(400)
+			}
+			n.add(o)
+			if i > 0 {
+				n.link(n.rnd.IntN(i), i)
+			}
+		}
+		if count > 2 && n.rnd.IntN(2) == 0 {
+			n.link(0, count-1) // a ring, perhaps; messages come by two ways
+		}
+		if n.rnd.IntN(2) == 0 {
+			for _, l := range n.links {
+				l.mangle = 0.2
+			}
+		}
+		for range 3 {
+			n.live(20 + n.rnd.IntN(150))
+			n.settle(settleBound(n))
+			n.converged()
+		}
+	})
+}
+
+func tellSeed(t *testing.T, seed uint64) {
+	if t.Failed() {
+		t.Logf("seed %d", seed)
+	}
+}
+
+// settleBound is how many messages a link may take to settle: a few, and with
+// small messages or useless filters one for every change.
+func settleBound(n *network) int {
+	bound := 30
+	for _, r := range n.replicas {
+		if o, ok := r.(*own); ok {
+			bound = max(bound, 30+4*o.graph.Len())
+		}
+	}
+	return bound
+}
+
+var _ = crdt.Hash{}
