@@ -1,0 +1,137 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+const (
+	firstPause = 100 * time.Millisecond
+	maxPause   = 2 * time.Second
+)
+
+// committer is the one goroutine that writes. It ends when the queue is closed
+// and everything in it is settled.
+type committer struct {
+	queue    *queue
+	writer   *writer
+	log      *slog.Logger
+	finished chan struct{}
+
+	// Owned by the goroutine until finished is closed.
+	refused, entries []entry // buffers
+	lost             error   // what Close reports: changes that never reached the disk
+}
+
+func startCommitter(q *queue, w *writer, log *slog.Logger) *committer {
+	c := &committer{queue: q, writer: w, log: log, finished: make(chan struct{})}
+	go c.run()
+	return c
+}
+
+func (c *committer) run() {
+	defer close(c.finished)
+	for {
+		w := c.queue.next(c.refused, c.entries)
+		c.refused, c.entries = w.refused, w.entries
+		c.tell(w.refused)
+		switch {
+		case w.snapshot != nil:
+			w.snapshot.done <- c.writer.putSnapshot(w.snapshot)
+		case len(w.entries) > 0:
+			c.settle(w.entries)
+		case w.ended:
+			return
+		case len(w.refused) == 0:
+			<-c.queue.wake
+		}
+	}
+}
+
+// tell calls Done of entries that are settled.
+func (c *committer) tell(entries []entry) {
+	for i := range entries {
+		if done := entries[i].Done; done != nil {
+			done(entries[i].err)
+		}
+	}
+	clear(entries) // the buffer must not keep chunks alive
+}
+
+// settle commits entries, or isolates those that cannot be committed, and tells
+// all of them.
+func (c *committer) settle(entries []entry) {
+	if !c.queue.check(entries) {
+		err := c.commit(entries)
+		if err == nil || len(entries) == 1 || c.lost != nil {
+			c.finish(entries, err)
+			return
+		}
+	}
+	for i := range entries {
+		one := entries[i : i+1]
+		if c.queue.check(one) {
+			c.finish(one, one[0].err)
+			continue
+		}
+		c.finish(one, c.commit(one))
+	}
+}
+
+func (c *committer) finish(entries []entry, err error) {
+	for i := range entries {
+		entries[i].err = err
+	}
+	c.queue.settle(entries)
+	c.tell(entries)
+}
+
+// commit returns nil when entries are on disk. A failure that may pass is tried
+// again until it has passed or the store closes; any other is returned.
+func (c *committer) commit(entries []entry) error {
+	for pause := firstPause; c.lost == nil; pause = min(2*pause, maxPause) {
+		closed := c.queue.isClosed()
+		changes, err := c.writer.commit(entries)
+		if err == nil {
+			c.recovered()
+			c.queue.committed(changes)
+			return nil
+		}
+		if !transient(err) {
+			c.recovered()
+			return err
+		}
+		if c.queue.stallFor(err, time.Now()) {
+			c.log.Error("the store cannot commit: changes wait and are tried again", "err", err)
+		}
+		if closed {
+			c.lost = fmt.Errorf("changes that waited were not stored: %w", err)
+			break
+		}
+		c.pause(pause)
+	}
+	return fmt.Errorf("%w: %w", ErrClosed, c.lost) // also for all that comes after: it may build on what is lost
+}
+
+func (c *committer) recovered() {
+	if was := c.queue.recovered(); was != nil {
+		c.log.Info("the store commits again", "after", since(was.Since))
+	}
+}
+
+// pause waits, but tells those that are refused meanwhile, and ends early when
+// the store closes.
+func (c *committer) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for !c.queue.isClosed() {
+		select {
+		case <-timer.C:
+			return
+		case <-c.queue.wake:
+			c.refused = c.queue.takeRefused(c.refused[:0])
+			c.tell(c.refused)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"parley/crdt"
+)
+
+var (
+	// ErrOverloaded refuses a batch because [Options.MaxPending] bytes wait for
+	// the disk. The sender should try again later.
+	ErrOverloaded = errors.New("too much waits for the disk")
+	// ErrClosed is what a batch gets that was not on disk when the store closed.
+	ErrClosed = errors.New("the store is closed")
+	// ErrChainBroken refuses a batch because an earlier one of its [Chain] failed.
+	ErrChainBroken = errors.New("an earlier batch of this chain failed")
+	// ErrUnknownDocument is returned for a snapshot of a document without changes.
+	ErrUnknownDocument = errors.New("no change of this document is stored")
+)
+
+// LockedError says that another process uses the folder.
+type LockedError struct {
+	Dir string
+	PID int // 0: unknown
+}
+
+func (e *LockedError) Error() string {
+	who := "another process"
+	if e.PID > 0 {
+		who = fmt.Sprintf("process %d", e.PID)
+	}
+	return fmt.Sprintf("data folder %s is in use by %s: stop it, or choose another folder with --data", e.Dir, who)
+}
+
+// NewerError says that a newer Parley has written the folder.
+type NewerError struct {
+	Dir         string
+	Found, Know int // schema versions: of the folder, the newest this binary knows
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("data folder %s was written by a newer parley (its format is %d, this binary knows up to %d): run that version or a later one", e.Dir, e.Found, e.Know)
+}
+
+// ForeignError says that the database file is not one of ours, or is damaged
+// beyond opening.
+type ForeignError struct {
+	Path string
+	Err  error // what SQLite said, nil if it reads the file well
+}
+
+func (e *ForeignError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s is not a readable parley database (%v): restore it from a backup, or choose another folder with --data", e.Path, e.Err)
+	}
+	return fmt.Sprintf("%s is a database of another program: choose another folder with --data", e.Path)
+}
+
+func (e *ForeignError) Unwrap() error { return e.Err }
+
+// DamagedError says that a stored change is not what was stored.
+type DamagedError struct {
+	Document crdt.DocumentID
+	N        int // commit position, from 1; 0 if it is the sequence that is broken
+	Hash     crdt.Hash
+}
+
+func (e *DamagedError) Error() string {
+	if e.N == 0 {
+		return fmt.Sprintf("document %s is damaged on disk: changes are missing; restore it from a backup", e.Document)
+	}
+	return fmt.Sprintf("document %s is damaged on disk: change %d does not match its hash %s; restore it from a backup", e.Document, e.N, e.Hash)
+}
+
+// StalledError says that nothing can be committed just now. What waits is kept
+// and tried again.
+type StalledError struct {
+	Reason error     // of the latest try
+	Since  time.Time // of the first failure
+}
+
+func (e *StalledError) Error() string {
+	return fmt.Sprintf("the store cannot commit since %s: %v", e.Since.UTC().Format(time.RFC3339), e.Reason)
+}
+
+func (e *StalledError) Unwrap() error { return e.Reason }
+
+// mayPass lists the failures that have to do with the disk, the folder or the
+// machine rather than with what is written (sqlite.org/rescode.html).
+var mayPass = []sqlite3.ErrNo{
+	sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrCantOpen, sqlite3.ErrPerm,
+	sqlite3.ErrBusy, sqlite3.ErrLocked, sqlite3.ErrProtocol, sqlite3.ErrNomem,
+}
+
+// connectError is a failure to open the database. No batch is guilty of it.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string { return "open the database: " + e.err.Error() }
+func (e *connectError) Unwrap() error { return e.err }
+
+// transient reports whether trying again may help.
+func transient(err error) bool {
+	var connect *connectError
+	if errors.As(err, &connect) {
+		return true
+	}
+	var e sqlite3.Error
+	return errors.As(err, &e) && slices.Contains(mayPass, e.Code)
+}

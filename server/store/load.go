@@ -1,0 +1,222 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"parley/crdt"
+)
+
+// readerParams: readers see the last commit and wait for nobody.
+var readerParams = url.Values{
+	"_query_only":   {"true"},
+	"_busy_timeout": {"1000"},
+}
+
+const (
+	sqlSnapshot  = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
+	sqlChanges   = "SELECT n, hash, chunk FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
+	sqlDocuments = `SELECT id, (SELECT coalesce(max(n), 0) FROM change WHERE change.document = document.key),
+		coalesce(snapshot.changes, 0), coalesce(length(snapshot.data), 0)
+		FROM document LEFT JOIN snapshot ON snapshot.document = document.key
+		WHERE id > ? ORDER BY id LIMIT ?`
+)
+
+// readers is a pool of connections. A connection that failed is opened anew when
+// it is next wanted. While the store is open at least one stays open, which keeps
+// SQLite's account of the log over a reopening of the writer: what a failed sync
+// left in the log is then written again instead of being taken for committed.
+type readers struct {
+	connect connector
+	dsn     string
+	free    chan *conn // nil: to be opened
+	anchor  *conn
+}
+
+func openReaders(connect connector, dsn string, n int) (*readers, error) {
+	r := &readers{connect: connect, dsn: dsn, free: make(chan *conn, n)}
+	anchor, err := connect.open(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := anchor.integer("SELECT count(*) FROM meta"); err != nil { // joins the log
+		return nil, errors.Join(err, anchor.Close())
+	}
+	r.anchor = anchor
+	for range n {
+		r.free <- nil
+	}
+	return r, nil
+}
+
+// with lends a connection to do, waiting for a free one.
+func (r *readers) with(ctx context.Context, do func(*conn) error) (err error) {
+	var c *conn
+	select {
+	case c = <-r.free:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() {
+		if err != nil && c != nil {
+			_ = c.Close()
+			c = nil
+		}
+		r.free <- c
+	}()
+	if c == nil {
+		if c, err = r.connect.open(r.dsn); err != nil {
+			return fmt.Errorf("open the database: %w", err)
+		}
+	}
+	return do(c)
+}
+
+// close waits for the connections that are lent out.
+func (r *readers) close() error {
+	var errs []error
+	for range cap(r.free) {
+		if c := <-r.free; c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(append(errs, r.anchor.Close())...)
+}
+
+// Stored is what a store holds of a document. A document that was never
+// appended to has no changes.
+type Stored struct {
+	// Snapshot holds what the first Snapshot.Changes changes say, in commit
+	// order; nil if there is none. LoadSince leaves it out.
+	Snapshot *crdt.Snapshot
+	// First is the commit position, counted from 0, of Hashes[0] and Chunks[0].
+	First  int
+	Hashes []crdt.Hash
+	Chunks [][]byte // in commit order; each as it was appended
+}
+
+// Load returns all changes of a document and its newest snapshot. See the package
+// comment for what is checked.
+func (s *Store) Load(ctx context.Context, doc crdt.DocumentID) (*Stored, error) {
+	st := &Stored{}
+	err := s.readers.with(ctx, func(c *conn) (err error) {
+		// Two reads without a transaction: the later one can only see more.
+		if st.Snapshot, err = s.readSnapshot(ctx, c, doc); err != nil {
+			return err
+		}
+		return readChanges(ctx, c, doc, st)
+	})
+	if err != nil {
+		return nil, loadError(ctx, doc, err)
+	}
+	return st, nil
+}
+
+// LoadSince returns the changes after the first known ones in commit order.
+func (s *Store) LoadSince(ctx context.Context, doc crdt.DocumentID, known int) (*Stored, error) {
+	st := &Stored{First: known}
+	err := s.readers.with(ctx, func(c *conn) error { return readChanges(ctx, c, doc, st) })
+	if err != nil {
+		return nil, loadError(ctx, doc, err)
+	}
+	return st, nil
+}
+
+func loadError(ctx context.Context, doc crdt.DocumentID, err error) error {
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		return err
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err() // rather than SQLite's "interrupted"
+	}
+	return fmt.Errorf("load document %s: %w", doc, err)
+}
+
+func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) error {
+	next := st.First
+	return c.query(ctx, func(v []driver.Value) error {
+		next++
+		if v[0].(int64) != int64(next) {
+			return &DamagedError{Document: doc}
+		}
+		hash, chunk := crdt.Hash(v[1].([]byte)), v[2].([]byte)
+		if !intact(hash, chunk) {
+			return &DamagedError{Document: doc, N: next, Hash: hash}
+		}
+		st.Hashes = append(st.Hashes, hash)
+		st.Chunks = append(st.Chunks, chunk)
+		return nil
+	}, sqlChanges, doc[:], int64(st.First))
+}
+
+// Where things are in a chunk: Automerge's binary format, "Chunk Container".
+const (
+	checksumAt   = 4 // after the magic bytes; the first 4 bytes of the hash
+	typeAt       = 8 // what is hashed begins here
+	typeDeflated = 2 // the hash is of the inflated chunk
+)
+
+// intact reports whether a chunk is what was stored under the hash, as far as
+// that can be told cheaply.
+func intact(hash crdt.Hash, chunk []byte) bool {
+	if len(chunk) <= typeAt || !bytes.Equal(chunk[checksumAt:typeAt], hash[:typeAt-checksumAt]) {
+		return false
+	}
+	return chunk[typeAt] == typeDeflated || sha256.Sum256(chunk[typeAt:]) == hash
+}
+
+// readSnapshot returns nil for a snapshot that is missing or damaged.
+func (s *Store) readSnapshot(ctx context.Context, c *conn, doc crdt.DocumentID) (snap *crdt.Snapshot, err error) {
+	err = c.query(ctx, func(v []driver.Value) error {
+		heads, sum, data := v[1].([]byte), v[2].([]byte), v[3].([]byte)
+		if sha256.Sum256(data) != [sha256.Size]byte(sum) {
+			s.opt.Logger.Warn("a snapshot is damaged on disk and left out", "document", doc)
+			return nil
+		}
+		snap = &crdt.Snapshot{Changes: int(v[0].(int64)), Data: data}
+		for ; len(heads) > 0; heads = heads[len(crdt.Hash{}):] {
+			snap.Heads = append(snap.Heads, crdt.Hash(heads[:len(crdt.Hash{})]))
+		}
+		return nil
+	}, sqlSnapshot, doc[:])
+	return snap, err
+}
+
+// DocumentInfo says what is stored of a document.
+type DocumentInfo struct {
+	ID            crdt.DocumentID
+	Changes       int
+	Covered       int // how many of them the snapshot holds; 0 without one
+	SnapshotBytes int
+}
+
+// Documents lists documents in the order of their ids, at most limit of them,
+// beginning after the given one (from the first if it is zero).
+func (s *Store) Documents(ctx context.Context, after crdt.DocumentID, limit int) ([]DocumentInfo, error) {
+	from := after[:]
+	if after == (crdt.DocumentID{}) {
+		from = []byte{0} // sorts before every id
+	}
+	var list []DocumentInfo
+	err := s.readers.with(ctx, func(c *conn) error {
+		return c.query(ctx, func(v []driver.Value) error {
+			list = append(list, DocumentInfo{
+				ID:            crdt.DocumentID(v[0].([]byte)),
+				Changes:       int(v[1].(int64)),
+				Covered:       int(v[2].(int64)),
+				SnapshotBytes: int(v[3].(int64)),
+			})
+			return nil
+		}, sqlDocuments, from, int64(limit))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list documents: %w", err)
+	}
+	return list, nil
+}

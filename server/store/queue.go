@@ -1,0 +1,273 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"parley/crdt"
+)
+
+const (
+	// A transaction takes no more than this, so that one that fails or a slow
+	// disk does not hold up everything for long. One batch is never divided.
+	maxTransactionBytes   = 8 << 20
+	maxTransactionBatches = 4096
+
+	// What a batch and a change cost in memory beside their chunks, roughly.
+	batchOverhead  = 160
+	changeOverhead = 64
+
+	// snapshotTurn is how many transactions may go before a snapshot that waits.
+	snapshotTurn = 32
+)
+
+// entry is a batch in the queue.
+type entry struct {
+	Batch
+	cost int64
+	err  error // set: it is not committed but told this
+}
+
+// snapshotJob is a snapshot in the queue.
+type snapshotJob struct {
+	document crdt.DocumentID
+	snapshot crdt.Snapshot
+	done     chan error // buffered: the committer never waits for the caller
+}
+
+// queue is what waits for the committer, and what others want to know of it.
+type queue struct {
+	limit int64
+	wake  chan struct{} // capacity 1: something changed
+
+	mu        sync.Mutex
+	waiting   []entry        // guarded by mu, as all below; in the order of Append
+	refused   []entry        // to be told so
+	snapshots []*snapshotJob // in the order of PutSnapshot
+	turns     int            // transactions since the last snapshot
+	pending   int64          // cost of what waits or is being committed
+	closed    bool           // nothing more comes in
+	ended     bool           // nothing more is taken out
+	stall     *StalledError
+	counts    Stats
+}
+
+func newQueue(limit int64) *queue {
+	return &queue{limit: limit, wake: make(chan struct{}, 1)}
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// append reports false if the queue is closed.
+func (q *queue) append(b Batch) bool {
+	e := entry{Batch: b, cost: batchOverhead}
+	for _, c := range b.Changes {
+		e.cost += changeOverhead + int64(len(c.Chunk))
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	switch {
+	case b.Chain != nil && b.Chain.failed != nil:
+		q.refuse(e, broken(b.Chain))
+	case q.pending > 0 && q.pending+e.cost > q.limit:
+		q.refuse(e, ErrOverloaded)
+	default:
+		q.pending += e.cost
+		q.waiting = append(q.waiting, e)
+	}
+	q.signal()
+	return true
+}
+
+func broken(c *Chain) error { return fmt.Errorf("%w: %w", ErrChainBroken, c.failed) }
+
+// refuse keeps nothing of the batch but whom to tell. The caller holds mu.
+func (q *queue) refuse(e entry, err error) {
+	e.err, e.cost, e.Changes = err, 0, nil
+	q.breakChain(e)
+	q.refused = append(q.refused, e)
+}
+
+func (q *queue) breakChain(e entry) {
+	if e.Chain != nil && e.Chain.failed == nil {
+		e.Chain.failed = e.err
+	}
+}
+
+// work is what the committer does next.
+type work struct {
+	refused  []entry
+	entries  []entry
+	snapshot *snapshotJob
+	ended    bool
+}
+
+// next returns work, which is empty if there is none just now. Buffers are used
+// again: the work before this one must be done with.
+func (q *queue) next(refused, entries []entry) work {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := work{refused: append(refused[:0], q.refused...)}
+	q.refused = slices.Delete(q.refused, 0, len(q.refused))
+	if len(q.snapshots) > 0 && (len(q.waiting) == 0 || q.turns >= snapshotTurn) {
+		w.snapshot = q.snapshots[0]
+		q.snapshots = slices.Delete(q.snapshots, 0, 1)
+		q.turns = 0
+		return w
+	}
+	w.entries = q.take(entries[:0])
+	if len(w.entries) > 0 {
+		q.turns++
+	}
+	q.ended = q.closed && len(w.refused) == 0 && len(w.entries) == 0
+	w.ended = q.ended
+	return w
+}
+
+// take moves a transaction's worth of batches into dst.
+func (q *queue) take(dst []entry) []entry {
+	var cost int64
+	n := 0
+	for n < len(q.waiting) && n < maxTransactionBatches {
+		cost += q.waiting[n].cost
+		if n > 0 && cost > maxTransactionBytes {
+			break
+		}
+		n++
+	}
+	dst = append(dst, q.waiting[:n]...)
+	q.waiting = slices.Delete(q.waiting, 0, n)
+	return dst
+}
+
+// check sets the error of entries whose chain broke while they waited, and
+// reports whether any has one.
+func (q *queue) check(entries []entry) (any bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range entries {
+		e := &entries[i]
+		if e.err == nil && e.Chain != nil && e.Chain.failed != nil {
+			e.err = broken(e.Chain)
+		}
+		any = any || e.err != nil
+	}
+	return any
+}
+
+// settle takes entries off the account, before their Done is called.
+func (q *queue) settle(entries []entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, e := range entries {
+		q.pending -= e.cost
+		if e.err != nil {
+			q.breakChain(e)
+		}
+	}
+}
+
+func (q *queue) committed(changes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.counts.Transactions++
+	q.counts.Changes += uint64(changes)
+}
+
+// stallFor notes a failed try and reports whether it is the first.
+func (q *queue) stallFor(reason error, now time.Time) (first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.counts.Retries++
+	first = q.stall == nil
+	since := now
+	if !first {
+		since = q.stall.Since
+	}
+	q.stall = &StalledError{Reason: reason, Since: since}
+	return first
+}
+
+// recovered ends a stall and returns it; nil if there was none.
+func (q *queue) recovered() *StalledError {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	was := q.stall
+	q.stall = nil
+	return was
+}
+
+func (q *queue) stalled() *StalledError {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stall
+}
+
+func (q *queue) stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	st := q.counts
+	st.PendingBytes = q.pending
+	return st
+}
+
+// putSnapshot reports why the snapshot is not wanted now.
+func (q *queue) putSnapshot(j *snapshotJob) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return ErrClosed
+	case q.stall != nil:
+		return q.stall
+	}
+	q.snapshots = append(q.snapshots, j)
+	q.signal()
+	return nil
+}
+
+// withdraw takes back a snapshot that has not been begun.
+func (q *queue) withdraw(j *snapshotJob) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if i := slices.Index(q.snapshots, j); i >= 0 {
+		q.snapshots = slices.Delete(q.snapshots, i, i+1)
+	}
+}
+
+// close lets nothing more in. Snapshots that wait are dropped: they can be made
+// again.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for _, j := range q.snapshots {
+		j.done <- ErrClosed
+	}
+	q.snapshots = nil
+	q.signal()
+}
+
+func (q *queue) isClosed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
+}
+
+func (q *queue) takeRefused(dst []entry) []entry {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	dst = append(dst, q.refused...)
+	q.refused = slices.Delete(q.refused, 0, len(q.refused))
+	return dst
+}

@@ -1,0 +1,135 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/mattn/go-sqlite3"
+)
+
+// applicationID marks the database file as Parley's, in the place that SQLite
+// has for it: "Prly".
+const applicationID = 0x50726c79
+
+// migrations lead from one schema to the next; PRAGMA user_version counts those
+// done. A released one is never edited.
+//
+// A change lies beside the others of its document, in commit order, so that
+// opening a document reads neighbouring pages. What is said about a change later
+// (who delivered it, when) are further columns of its row. The triggers stop
+// accidents and people with a SQL shell, not somebody with the file.
+var migrations = []string{
+	`CREATE TABLE meta (
+		name  TEXT PRIMARY KEY,
+		value TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE document (
+		key INTEGER PRIMARY KEY,
+		id  BLOB NOT NULL UNIQUE CHECK (length(id) = 16)
+	) STRICT;
+
+	CREATE TABLE change (
+		document INTEGER NOT NULL REFERENCES document (key),
+		n        INTEGER NOT NULL CHECK (n > 0),
+		hash     BLOB NOT NULL CHECK (length(hash) = 32),
+		chunk    BLOB NOT NULL,
+		PRIMARY KEY (document, n),
+		UNIQUE (document, hash)
+	) STRICT, WITHOUT ROWID;
+	CREATE TRIGGER change_is_not_updated BEFORE UPDATE ON change
+		BEGIN SELECT RAISE(ABORT, 'changes are never altered'); END;
+	CREATE TRIGGER change_is_not_deleted BEFORE DELETE ON change
+		BEGIN SELECT RAISE(ABORT, 'changes are never deleted'); END;
+	CREATE TRIGGER document_is_not_updated BEFORE UPDATE ON document
+		BEGIN SELECT RAISE(ABORT, 'documents are never renamed'); END;
+	CREATE TRIGGER document_is_not_deleted BEFORE DELETE ON document
+		BEGIN SELECT RAISE(ABORT, 'documents are never deleted'); END;
+
+	CREATE TABLE snapshot (
+		document INTEGER PRIMARY KEY REFERENCES document (key),
+		changes  INTEGER NOT NULL,
+		heads    BLOB NOT NULL CHECK (length(heads) % 32 = 0),
+		sha256   BLOB NOT NULL CHECK (length(sha256) = 32),
+		data     BLOB NOT NULL
+	) STRICT;`,
+}
+
+// identify tells an empty database (0) and ours (its schema version) from every
+// other. It writes nothing: the file may be somebody else's.
+func identify(c *conn, dir, path string) (version int, err error) {
+	app, err := c.integer("PRAGMA application_id")
+	if err != nil {
+		return 0, unreadable(path, err)
+	}
+	found, err := c.integer("PRAGMA user_version")
+	if err != nil {
+		return 0, unreadable(path, err)
+	}
+	tables, err := c.integer("SELECT count(*) FROM sqlite_schema")
+	if err != nil {
+		return 0, unreadable(path, err)
+	}
+	switch {
+	case app == 0 && found == 0 && tables == 0:
+		return 0, nil
+	case app != applicationID:
+		return 0, &ForeignError{Path: path}
+	case int(found) > len(migrations):
+		return 0, &NewerError{Dir: dir, Found: int(found), Know: len(migrations)}
+	}
+	return int(found), nil
+}
+
+// unreadable tells a file that is no sound database from one that cannot be
+// read just now.
+func unreadable(path string, err error) error {
+	var e sqlite3.Error
+	if errors.As(err, &e) && (e.Code == sqlite3.ErrNotADB || e.Code == sqlite3.ErrCorrupt) {
+		return &ForeignError{Path: path, Err: err}
+	}
+	return fmt.Errorf("read %s: %w", path, err)
+}
+
+// migrate brings the schema from version to the newest, all or nothing.
+func migrate(c *conn, version int) error {
+	if version == len(migrations) {
+		return nil
+	}
+	if _, err := c.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	for i, m := range migrations[version:] {
+		if err := c.script(m); err != nil {
+			return fmt.Errorf("migration %d: %w", version+i+1, err)
+		}
+	}
+	mark := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, len(migrations))
+	if err := c.script(mark); err != nil {
+		return err
+	}
+	_, err := c.exec("COMMIT")
+	return err
+}
+
+// storageID returns the id that the store got when it was made.
+func storageID(c *conn) (string, error) {
+	const read = "SELECT value FROM meta WHERE name = 'storage-id'"
+	v, err := c.one(read)
+	if err != nil {
+		return "", err
+	}
+	if len(v) == 0 {
+		fresh := uuid.NewString()
+		if _, err := c.exec("INSERT INTO meta (name, value) VALUES ('storage-id', ?)", fresh); err != nil {
+			return "", err
+		}
+		return fresh, nil
+	}
+	id, ok := v[0].(string)
+	if !ok {
+		return "", fmt.Errorf("storage id: %T, want text", v[0])
+	}
+	return id, nil
+}
