@@ -40,18 +40,16 @@ func zeroStream(head []byte, n int, tail []byte) (pre []byte, mid int, post []by
 	one() // distance 1: code 0
 	literal := func() { w.bits(1, 2) }
 	literal()
-	matches := (n - 1) / match
 	for range (n - 1) % match {
 		literal()
 	}
-	for ; matches > 0 && w.n > 0; matches-- { // up to a whole byte
-		w.bits(0, 2)
+	zeros := 2 * ((n - 1) / match) // a match is two zero bits
+	for ; zeros > 0 && w.n > 0; zeros-- {
+		w.bits(0, 1)
 	}
-	mid = matches / 4
+	mid = zeros / 8
 	pre, w.out = w.out, nil
-	for range matches % 4 {
-		w.bits(0, 2)
-	}
+	w.bits(0, uint(zeros%8))
 	w.bits(3, 2) // end of block
 	w.flush()
 	return pre, mid, append(w.out, stored(tail, true)...)

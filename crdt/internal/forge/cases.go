@@ -3,6 +3,7 @@ package forge
 import (
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A Want is what must become of an input.
@@ -13,6 +14,7 @@ const (
 	Refused  Want = "refused"  // with a reason, stored nowhere
 	Held     Want = "held"     // honest, but what it depends on is unknown
 	Accepted Want = "accepted" // odd, but honest
+	Bounded  Want = "bounded"  // the reader's choice, as long as it costs little
 )
 
 // A Case is a kind of hostility, with the inputs that show it.
@@ -52,6 +54,7 @@ const (
 	BadOperation Reason = "operation" // what an operation says
 	BadHistory   Reason = "history"   // what does not fit the changes before it
 	OverLimit    Reason = "limit"     // honest in form, but too much
+	BadMessage   Reason = "message"   // a sync message's own form
 )
 
 // All returns every input of the case.
@@ -77,9 +80,11 @@ func (c *Case) All() [][]byte {
 	return out
 }
 
-// Cases returns every hostile and every odd change there is a name for. It is
-// the same list every time.
-func Cases() []Case {
+// Cases returns every hostile and every odd change there is a name for. The
+// list is made once and shared: it must not be modified.
+var Cases = sync.OnceValue(allCases)
+
+func allCases() []Case {
 	l := &caseList{}
 	l.framing()
 	l.deflate()

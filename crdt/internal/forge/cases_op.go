@@ -317,7 +317,7 @@ func (l *caseList) odd() {
 // knows, not from the newest it depends on.
 func (l *caseList) changedAt() {
 	s := newScene()
-	c := NewWriter("\x01"+alice).Change(func(e *Edit) { e.Put(Root, "k", Int(1)) })
+	c := NewWriter("\x01" + alice).Change(func(e *Edit) { e.Put(Root, "k", Int(1)) })
 	c.Deps, c.StartOp = []Hash{s.first.Hash()}, s.alice.maxOp+1
 	l.after(s, "", "odd but honest", "changed at older heads", c.Chunk())
 	l.last().Want = Accepted

@@ -65,7 +65,7 @@ func checkRepaired(t *testing.T, c *Case) {
 }
 
 func TestCasesAreTheSameEveryTime(t *testing.T) {
-	if a, b := Cases(), Cases(); !reflect.DeepEqual(a, b) {
+	if a, b := Cases(), allCases(); !reflect.DeepEqual(a, b) {
 		for i := range a {
 			if !reflect.DeepEqual(a[i], b[i]) {
 				t.Fatalf("%s/%s", a[i].Class, a[i].Name)
