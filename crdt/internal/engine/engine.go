@@ -89,11 +89,11 @@ func opened(r *C.AMresult) (*Doc, error) {
 }
 
 // trimAbove is the size from which Close hands memory back to the system. The
-// engine holds some ten to a hundred times what it loaded in small pieces, and
-// glibc keeps freed pieces for itself: without the call a process that once
-// held large documents stays as large as they were. It costs a walk over the
-// heap, so small documents do without.
-const trimAbove = 64 << 10
+// engine holds up to a thousand times the bytes it loaded, in small pieces, and
+// glibc keeps freed pieces for itself: without the call a process that once held
+// a large document stays as large as that. It costs some milliseconds, as much
+// as reading a small document, so those do without.
+const trimAbove = 16 << 10
 
 // Close frees the document. It may be called more than once; no other method
 // may be called after it.

@@ -1,0 +1,29 @@
+package compact
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// processAttributes let the child die with the thread that starts it, even in
+// the middle of a call when it does not see its input end.
+func processAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// limitMemory lets the process map so many bytes more than it has mapped.
+// Beyond that allocations fail, which ends the process.
+func limitMemory(more int64) error {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	var pages int64
+	if _, err := fmt.Fscan(bytes.NewReader(statm), &pages); err != nil {
+		return fmt.Errorf("read /proc/self/statm: %w", err)
+	}
+	limit := uint64(pages)*uint64(os.Getpagesize()) + uint64(more)
+	return syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: limit, Max: limit})
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package compact
+
+import "syscall"
+
+// processAttributes has nothing to add where only Linux's way is known: the
+// child ends when its input does, after the call it is in.
+func processAttributes() *syscall.SysProcAttr { return nil }
+
+// limitMemory does nothing: other systems do not keep to a limit on the address
+// space.
+func limitMemory(int64) error { return nil }
