@@ -6,8 +6,6 @@ import (
 	"os"
 	"strconv"
 	"testing"
-
-	"parley/crdt"
 )
 
 // runs returns how many random histories to try: PARLEY_RUNS, or normally. If
@@ -89,4 +87,74 @@ func settleBound(n *network) int {
 	return bound
 }
 
-var _ = crdt.Hash{}
+// star makes a network of one or two servers of ours and the given peers, each
+// connected to one server or to both.
+func star(t *testing.T, n *network, seed uint64, peers ...replica) []*own {
+	var servers []*own
+	for i := range 1 + n.rnd.IntN(2) {
+		s := newOwn(t, fmt.Sprintf("server%d", i), rand.New(rand.NewPCG(seed, uint64(i))))
+		s.lateDisk = n.rnd.IntN(2) == 0
+		s.snapshots = n.rnd.IntN(2) == 0
+		s.canRead = true
+		if n.rnd.IntN(4) == 0 {
+			s.maxBytes = 200 + n.rnd.IntN(800)
+		}
+		servers = append(servers, s)
+		n.add(s)
+		if i > 0 {
+			n.link(0, i)
+		}
+	}
+	for _, p := range peers {
+		i := n.add(p)
+		n.link(n.rnd.IntN(len(servers)), i)
+		if len(servers) > 1 && n.rnd.IntN(4) == 0 {
+			n.link(0, i)
+			n.link(1, i)
+		}
+	}
+	return servers
+}
+
+// Peers with Automerge of 2023 around servers of ours.
+func TestOldPeersConverge(t *testing.T) {
+	runs(t, 100, func(t *testing.T, seed uint64) {
+		defer tellSeed(t, seed)
+		defer collect(seed)
+		n := newNetwork(t, seed)
+		peers := make([]replica, 1+n.rnd.IntN(4))
+		for i := range peers {
+			peers[i] = newOldPeer(t, i)
+		}
+		star(t, n, seed, peers...)
+		for range 2 {
+			n.live(20 + n.rnd.IntN(120))
+			n.settle(settleBound(n))
+			n.converged()
+		}
+	})
+}
+
+// Peers with today's Automerge for JavaScript and with that of 2023 around
+// servers of ours.
+func TestJavaScriptPeersConverge(t *testing.T) {
+	js := startJS(t)
+	runs(t, 60, func(t *testing.T, seed uint64) {
+		defer tellSeed(t, seed)
+		defer collect(seed)
+		n := newNetwork(t, seed)
+		var peers []replica
+		for i := range 1 + n.rnd.IntN(4) {
+			peers = append(peers, js.newPeer(i))
+		}
+		if n.rnd.IntN(2) == 0 {
+			peers = append(peers, newOldPeer(t, 0))
+		}
+		star(t, n, seed, peers...)
+		for range 2 {
+			n.live(20 + n.rnd.IntN(120))
+			n.settle(settleBound(n))
+			n.converged()
+		}
+	})
+}

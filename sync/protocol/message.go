@@ -75,6 +75,13 @@ func (c Capabilities) Flags() Flags {
 	return 0
 }
 
+// isReset says whether this is the message of a peer that does not know what
+// our Have began at: it describes itself as if it had nothing.
+func (m *Message) isReset() bool {
+	return len(m.Have) == 1 && len(m.Have[0].LastSync) == 0 && len(m.Have[0].Bloom) == 0 &&
+		len(m.Heads) > 0 && len(m.Need) == 0 && m.changeBytes() == 0
+}
+
 // Append appends the message's bytes to dst.
 func (m *Message) Append(dst []byte) []byte {
 	dst = slices.Grow(dst, m.sizeHint())

@@ -44,7 +44,10 @@ func (s *State) collect(g *crdt.Graph, opt Options) outgoing {
 	}
 	changes := s.lacking(g)
 	out := outgoing{changes: changes, all: s.settled}
-	if snap := opt.Snapshot; snap != nil && s.TheirCapabilities.ReadsV2() && shorter(g, snap, changes, maxBytes) {
+	// A snapshot that did not arrive is not tried again: Automerge ignores what
+	// it cannot load.
+	snapshots := s.resends == 0 && s.TheirCapabilities.ReadsV2()
+	if snap := opt.Snapshot; snapshots && snap != nil && shorter(g, snap, changes, maxBytes) {
 		out.snapshot = snap
 		out.changes = intersect(changes, g.AppendSince(nil, snap.Heads))
 		maxBytes -= len(snap.Data)

@@ -1,12 +1,9 @@
 package protocol_test
 
 import (
-	"bytes"
-	"compress/flate"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -213,38 +210,11 @@ func makeNode(actor crdt.ActorID, seq, startOp uint64, deps []crdt.Hash) crdt.No
 	return crdt.Node{Hash: hash, Deps: deps, Actor: actor, Seq: seq, MaxOp: startOp - 1, Chunk: chunk}
 }
 
-// parseNode reads a change's header; the operations are of no interest.
+// parseNode checks a change as a server does.
 func parseNode(chunk []byte) (crdt.Node, error) {
-	chunk = bytes.Clone(chunk)
-	if len(chunk) < 11 || !bytes.Equal(chunk[:4], chunkMagic) {
-		return crdt.Node{}, fmt.Errorf("not a chunk: %x", chunk)
+	c, err := crdt.DecodeChange(chunk, crdt.Limits{})
+	if err != nil {
+		return crdt.Node{}, err
 	}
-	_, n := binary.Uvarint(chunk[9:])
-	body := chunk[9+n:]
-	if chunk[8] == 2 {
-		var err error
-		if body, err = io.ReadAll(flate.NewReader(bytes.NewReader(body))); err != nil {
-			return crdt.Node{}, err
-		}
-	}
-	hash := sha256.Sum256(append(binary.AppendUvarint([]byte{1}, uint64(len(body))), body...))
-	if !bytes.Equal(hash[:4], chunk[4:8]) {
-		return crdt.Node{}, fmt.Errorf("bad checksum")
-	}
-	node := crdt.Node{Hash: hash, Chunk: chunk}
-	number := func() uint64 {
-		v, n := binary.Uvarint(body)
-		body = body[n:]
-		return v
-	}
-	for range number() {
-		node.Deps = append(node.Deps, crdt.Hash(body))
-		body = body[len(crdt.Hash{}):]
-	}
-	actor := number()
-	node.Actor = crdt.ActorID(body[:actor])
-	body = body[actor:]
-	node.Seq = number()
-	node.MaxOp = number()
-	return node, nil
+	return crdt.Node{Hash: c.Hash, Deps: c.Deps, Actor: c.Actor, Seq: c.Seq, MaxOp: c.MaxOp(), Chunk: c.Chunk()}, nil
 }

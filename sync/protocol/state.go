@@ -63,7 +63,7 @@ func (s *State) Receive(g *crdt.Graph, m *Message) {
 	if m.Capabilities != nil {
 		s.noteCapabilities(m.Capabilities)
 	}
-	if s.lostOurs(g, m.Capabilities.Flags(), answered) {
+	if s.lostOurs(g, m, answered) {
 		s.forgetSent()
 	}
 	s.settle(g)
@@ -98,17 +98,17 @@ func (s *State) noteCapabilities(c Capabilities) {
 	}
 }
 
-// lostOurs says whether the peer no longer has what we sent: it says so, it
-// has nothing at all, or it asks for something that it was sent in full.
-func (s *State) lostOurs(g *crdt.Graph, flags Flags, answered bool) bool {
+// lostOurs says whether the peer does not have what we sent: it says so, it has
+// nothing at all, it knows nothing of what we took to be shared, or it asks for
+// something that it was sent in full.
+func (s *State) lostOurs(g *crdt.Graph, m *Message, answered bool) bool {
 	if len(s.sentHeads) == 0 && len(s.sent) == 0 {
 		return false
 	}
-	if flags&SyncReset != 0 || len(s.TheirHeads) == 0 {
+	if m.Capabilities.Flags()&SyncReset != 0 || len(m.Heads) == 0 || m.isReset() {
 		return true
 	}
-	return !answered && len(s.sentHeads) > 0 && slices.ContainsFunc(s.TheirNeed, g.Has) &&
-		len(g.Missing(s.TheirHeads)) == 0
+	return !answered && len(s.sentHeads) > 0 && slices.ContainsFunc(m.Need, g.Has) && len(g.Missing(m.Heads)) == 0
 }
 
 func (s *State) forgetSent() {
