@@ -19,7 +19,9 @@ type Limits struct {
 
 // Bounds that are Automerge's, not ours to set.
 const (
-	maxActorBytes = 128
+	// Clients choose their actors freely, 16 bytes as a rule; changeAt makes
+	// further ones, a few bytes longer.
+	maxActorBytes = 256
 	maxSeq        = math.MaxUint32
 	// Automerge keeps counters in 32 bits and adds one to the highest to begin
 	// the next change; the last counter is left for that sum.
@@ -46,5 +48,6 @@ func (l Limits) withDefaults() Limits {
 			*d.field = d.value
 		}
 	}
+	l.Depth = min(l.Depth, math.MaxUint16)
 	return l
 }

@@ -1,0 +1,201 @@
+package crdt
+
+import "math"
+
+// noActor stands for an actor that the document does not know.
+const noActor = math.MaxUint32
+
+// checker checks one change's operations against an operation table. Its
+// slices are kept from change to change.
+type checker struct {
+	t      *opTable
+	c      *Change
+	past   *past
+	depth  int      // at most
+	actors []uint32 // the change's actors as the table numbers them
+	staged []span   // the change's own operations so far
+}
+
+// run checks all operations of a change and returns what the table is to
+// learn.
+func (k *checker) run(t *opTable, c *Change, p *past, depth int) ([]span, *Refusal) {
+	k.begin(t, c)
+	k.past, k.depth = p, depth
+	for i := range c.Ops {
+		if r := k.operation(i); r != nil {
+			r.Reason += orderOf(i)
+			return nil, r
+		}
+	}
+	return k.staged, nil
+}
+
+// record returns what the table is to learn of a change that was checked
+// before.
+func (k *checker) record(t *opTable, c *Change) []span {
+	k.begin(t, c)
+	for i := range c.Ops {
+		op := &c.Ops[i]
+		at := target{object: k.key(op.Object)}
+		if s := k.find(op.Object); s != nil {
+			at.depth = s.depth
+		}
+		k.place(op, &at)
+		k.stage(i, &at)
+	}
+	return k.staged
+}
+
+func (k *checker) begin(t *opTable, c *Change) {
+	k.t, k.c, k.staged = t, c, k.staged[:0]
+	k.actors = k.actors[:0]
+	for i, a := range c.Actors {
+		n, known := t.actor(a)
+		if !known && i > 0 {
+			n = noActor
+		}
+		k.actors = append(k.actors, n)
+	}
+}
+
+// target is where an operation is.
+type target struct {
+	object opKey
+	place  opKey // the element, or the hash of the key
+	depth  uint16
+}
+
+func (k *checker) operation(i int) *Refusal {
+	op := &k.c.Ops[i]
+	at, r := k.object(op)
+	if r != nil {
+		return r
+	}
+	if r := k.element(op, &at); r != nil {
+		return r
+	}
+	if r := k.preds(op, &at); r != nil {
+		return r
+	}
+	k.stage(i, &at)
+	return nil
+}
+
+// key returns the table's name of an operation.
+func (k *checker) key(r Ref) opKey {
+	if r.IsZero() {
+		return opKey{}
+	}
+	return opKey{counter: r.Counter, actor: k.actors[r.Actor]}
+}
+
+// find returns what is known of an operation, nil if it is unknown.
+func (k *checker) find(r Ref) *span {
+	if r.IsZero() {
+		return nil
+	}
+	if r.Actor == 0 && uint64(r.Counter) >= k.c.StartOp {
+		return findSpan(k.staged, r.Counter)
+	}
+	return k.t.find(k.key(r))
+}
+
+// inPast says whether an operation that is in the table was known to the
+// change's author, as far as the change says. A replica that has the change's
+// dependencies and no more must be able to apply it.
+func (k *checker) inPast(r Ref) bool {
+	return r.Actor == 0 || len(k.past.others) == 0 && k.past.top == int32(k.t.upTo) ||
+		k.past.contains(k.t.nodeOf(k.key(r)))
+}
+
+// lookUp returns what is known of an operation of the change's past.
+func (k *checker) lookUp(r Ref) *span {
+	s := k.find(r)
+	if s == nil || !k.inPast(r) {
+		return nil
+	}
+	return s
+}
+
+// object finds an operation's object and checks that its type fits the key.
+func (k *checker) object(op *Op) (target, *Refusal) {
+	at := target{object: k.key(op.Object)}
+	if !op.Object.IsZero() {
+		s := k.lookUp(op.Object)
+		if s == nil || s.kind&(isMap|isSequence) == 0 {
+			return at, newRefusal(CodeUnknownObject, "%s", k.c.ID(op.Object))
+		}
+		if op.Keyed != (s.kind&isMap != 0) {
+			return at, newRefusal(CodeObjectType, "%s", k.c.ID(op.Object))
+		}
+		at.depth = s.depth
+	}
+	if op.Action.Makes() && int(at.depth) >= k.depth {
+		return at, newRefusal(CodeDepth, "more than %d levels", k.depth)
+	}
+	return at, nil
+}
+
+// element checks that the element that an operation is at, or inserts after,
+// is one of its object.
+func (k *checker) element(op *Op, at *target) *Refusal {
+	if !op.Elem.IsZero() {
+		s := k.lookUp(op.Elem)
+		if s == nil || s.kind&isInsert == 0 || s.object != at.object {
+			return newRefusal(CodeUnknownElement, "%s", k.c.ID(op.Elem))
+		}
+	}
+	k.place(op, at)
+	return nil
+}
+
+// place says where in its object an operation is. An insert is a place of its
+// own.
+func (k *checker) place(op *Op, at *target) {
+	switch {
+	case op.Keyed:
+		at.place = k.t.keyPlace(op.Key)
+	case !op.Insert:
+		at.place = k.key(op.Elem)
+	}
+}
+
+// preds checks that an operation replaces only what stands at its own place,
+// and increments only counters. Nothing replaces a mark.
+func (k *checker) preds(op *Op, at *target) *Refusal {
+	counters := 0
+	for _, p := range op.Pred {
+		s := k.lookUp(p)
+		if s == nil || s.object != at.object || s.kind&isMark != 0 {
+			return newRefusal(CodeUnknownPred, "%s", k.c.ID(p))
+		}
+		place := s.place
+		if s.kind&isInsert != 0 {
+			place = k.key(p)
+		}
+		if place != at.place {
+			return newRefusal(CodeUnknownPred, "%s", k.c.ID(p))
+		}
+		if s.kind&isCounter != 0 {
+			counters++
+		}
+	}
+	if op.Action == Increment && counters == 0 {
+		return newRefusal(CodeIncrement, "")
+	}
+	return nil
+}
+
+// stage notes operation i for those that follow and for the table.
+func (k *checker) stage(i int, at *target) {
+	op := &k.c.Ops[i]
+	kind, recorded := kindOf(op)
+	if !recorded {
+		return
+	}
+	s := span{first: uint32(k.c.StartOp) + uint32(i), n: 1, object: at.object, place: at.place, kind: kind}
+	if op.Action.Makes() {
+		s.depth = at.depth + 1
+	}
+	k.staged = appendSpan(k.staged, s)
+}
