@@ -1,0 +1,37 @@
+package session
+
+// CloseCode is a WebSocket close code. The range tells the client what to do:
+// 4400 to 4499 say that trying again unchanged cannot work (stop), 4500 to 4599
+// and the standard 1001 and 1013 that it will (retry, with backoff).
+type CloseCode int
+
+// The close codes that this package and the server's shell use.
+const (
+	// CloseNormal answers a client's leave.
+	CloseNormal CloseCode = 1000
+
+	// CloseBadFrame: the frame was not CBOR, or not of the protocol's shape.
+	CloseBadFrame CloseCode = 4400
+	// CloseVersion: no common protocol version.
+	CloseVersion CloseCode = 4406
+	// CloseJoinTimeout: no join frame came in time.
+	CloseJoinTimeout CloseCode = 4408
+	// CloseReplaced: the same peer id joined on a newer connection.
+	CloseReplaced CloseCode = 4409
+	// CloseTooLarge: a frame, or what it holds, is over a limit.
+	CloseTooLarge CloseCode = 4413
+	// CloseBadChange: a change whose bytes do not make a change.
+	CloseBadChange CloseCode = 4422
+
+	// CloseInternal: the server could not read or write this document.
+	CloseInternal CloseCode = 4500
+	// CloseRestarting: the server is shutting down; its successor will answer.
+	CloseRestarting CloseCode = 4503
+	// CloseOverloaded: more waits for the disk than the server may hold.
+	CloseOverloaded CloseCode = 4529
+)
+
+// Retry reports whether a client that was closed with c should come back.
+func (c CloseCode) Retry() bool {
+	return c >= 4500 && c < 4600 || c == 1001 || c == 1013
+}

@@ -1,0 +1,355 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"parley/crdt"
+	"parley/sync/protocol"
+	"parley/sync/wire"
+)
+
+// maxWaitingMessages is how many messages of one peer wait for the disk before
+// later ones replace the last. Each message states the peer's whole position,
+// so that only the newest matters; the older ones are kept so that a peer that
+// never pauses is still heard.
+const maxWaitingMessages = 4
+
+// codeDependsOnRefused is the one reason for which a change is refused that
+// lies neither in itself nor in the document.
+const codeDependsOnRefused crdt.Code = "depends-on-refused"
+
+// DocumentConfig is what the documents of a server have in common.
+type DocumentConfig struct {
+	Self    wire.PeerID
+	Storage wire.StorageID
+	Limits  Limits // with defaults set
+}
+
+// Document is the machine of one document: the gate and the graph, a sync
+// state for every peer that has it open, and what waits for disk or for
+// dependencies.
+type Document struct {
+	id  crdt.DocumentID
+	cfg *DocumentConfig
+
+	doc      *crdt.Document
+	snapshot *crdt.Snapshot
+	peers    map[ConnID]*peer
+	order    []*peer // peers in the order of their arrival, so that runs repeat
+	held     heldChanges
+	refused  refusedChanges
+	remote   remoteHeads
+}
+
+// peer is one connection's part in a document.
+type peer struct {
+	Peer
+	state   protocol.State
+	status  status
+	waiting []waitingMessage // received, but its changes are not on disk yet
+	remotes map[wire.StorageID]struct{}
+	pending bool // Pending was said and Pull has not been called since
+}
+
+// status is what is known of a peer's hold on the document (DocSynchronizer's
+// PeerDocumentStatus in automerge-repo).
+type status int
+
+const (
+	statusUnknown status = iota
+	statusHas
+	statusWants
+	statusUnavailable
+)
+
+type waitingMessage struct {
+	upTo    int // length of the graph that must be durable first
+	message *protocol.Message
+}
+
+// NewDocument returns the machine of a document as the store holds it: doc with
+// all its changes durable, snapshot nil if there is none.
+func NewDocument(id crdt.DocumentID, cfg *DocumentConfig, doc *crdt.Document, snapshot *crdt.Snapshot) *Document {
+	return &Document{id: id, cfg: cfg, doc: doc, snapshot: snapshot, peers: make(map[ConnID]*peer)}
+}
+
+// Graph returns the change graph, which only Step changes.
+func (d *Document) Graph() *crdt.Graph { return &d.doc.Graph }
+
+// Snapshot returns the newest snapshot, nil if there is none.
+func (d *Document) Snapshot() *crdt.Snapshot { return d.snapshot }
+
+// Peers returns how many connections have the document open.
+func (d *Document) Peers() int { return len(d.order) }
+
+// Settled reports whether everything accepted is on disk.
+func (d *Document) Settled() bool { return d.Graph().Durable() == d.Graph().Len() }
+
+// Waits reports whether something in the document waits for time to pass, so
+// that a [TickInput] now and then is needed.
+func (d *Document) Waits() bool { return len(d.held.byMissing) > 0 }
+
+// Step applies one input and appends what the shell has to do to out.
+func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
+	switch in := in.(type) {
+	case *SyncInput:
+		out = d.receive(now, in, out)
+	case *UnavailableInput:
+		d.open(in.From).status = statusUnavailable
+		out = d.answerRequests(out)
+	case *EphemeralInput:
+		d.open(in.From)
+		out = d.relay(in, out)
+	case *RemoteHeadsInput:
+		d.open(in.From)
+		out = d.learnRemoteHeads(now, in, out)
+	case *SubscribeInput:
+		out = d.subscribe(in, out)
+	case *GoneInput:
+		out = d.leave(in.Conn, out)
+	case *DurableInput:
+		out = d.durable(now, in.N, out)
+	case *FailedInput:
+		out = d.fail(in, out)
+	case *SnapshotInput:
+		d.snapshot = in.Snapshot
+	case *TickInput:
+	}
+	return d.held.expire(now, out)
+}
+
+// open returns the peer's entry, making it at its first message.
+func (d *Document) open(from Peer) *peer {
+	if p, ok := d.peers[from.Conn]; ok {
+		return p
+	}
+	p := &peer{Peer: from}
+	d.peers[from.Conn] = p
+	d.order = append(d.order, p)
+	return p
+}
+
+func (d *Document) receive(now time.Time, in *SyncInput, out []Output) []Output {
+	p := d.open(in.From)
+	first := d.Graph().Len()
+	for _, c := range in.Changes {
+		out = d.admit(now, p, c, out)
+	}
+	if n := d.Graph().Len(); n > first {
+		out = append(out, Commit{first, n})
+	}
+	p.status = statusAfter(p.status, in)
+	// The message may speak of changes that are accepted but not on disk. What
+	// it says of the peer is weighed only when they are, so that every answer
+	// is made of durable heads.
+	if d.Settled() && len(p.waiting) == 0 {
+		out = d.take(now, p, in.Message, out)
+	} else {
+		p.wait(waitingMessage{d.Graph().Len(), in.Message})
+	}
+	return d.answerRequests(out)
+}
+
+func statusAfter(s status, in *SyncInput) status {
+	switch {
+	case len(in.Message.Heads) > 0:
+		return statusHas
+	case in.Request:
+		return statusWants
+	default:
+		return s
+	}
+}
+
+func (p *peer) wait(m waitingMessage) {
+	if len(p.waiting) == maxWaitingMessages {
+		p.waiting = p.waiting[:maxWaitingMessages-1]
+	}
+	p.waiting = append(p.waiting, m)
+}
+
+// admit passes one change through the gate, and with it the held changes that
+// waited for it.
+func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Output {
+	if c.Refusal != nil {
+		return d.refuse(p, c.Refusal, out)
+	}
+	queue := []heldChange{{peer: p, change: c.Change}}
+	for len(queue) > 0 {
+		next := queue[0]
+		queue = queue[1:]
+		result := d.doc.Add(next.change)
+		switch result.Status {
+		case crdt.Accepted:
+			var freed []heldChange
+			freed, out = d.held.release(next.change.Hash, out)
+			queue = append(queue, freed...)
+		case crdt.Held:
+			out = d.hold(now, next, result.Missing, out)
+		case crdt.Refused:
+			out = d.refuse(next.peer, result.Refusal, out)
+		case crdt.Known:
+		}
+	}
+	return out
+}
+
+// hold keeps a change until its dependencies arrive, within limits. A change
+// on top of a refused one is refused: what it needs will never be here.
+func (d *Document) hold(now time.Time, h heldChange, missing []crdt.Hash, out []Output) []Output {
+	if i := slices.IndexFunc(missing, d.refused.has); i >= 0 {
+		return d.refuse(h.peer, &crdt.Refusal{
+			Code:   codeDependsOnRefused,
+			Change: h.change.Hash,
+			Reason: "it builds on change " + missing[i].String() + ", which was refused",
+		}, out)
+	}
+	lim := d.cfg.Limits
+	if d.held.count(h.peer.Conn) >= lim.HeldChanges || d.held.bytes(h.peer.Conn)+len(h.change.Chunk()) > lim.HeldBytes {
+		return append(out, d.disconnect(h.peer, CloseTooLarge, "too many changes whose dependencies were not sent"))
+	}
+	h.at = now
+	return d.held.add(missing[0], h, out)
+}
+
+// refuse remembers the change, so that it is never asked for again, and names
+// it to who sent it. The connection goes on.
+func (d *Document) refuse(p *peer, r *crdt.Refusal, out []Output) []Output {
+	d.refused.add(r.Change)
+	freed, out := d.held.release(r.Change, out)
+	out = append(out, Refused{p.Conn, r}, Send{Conn: p.Conn, Frame: wire.Append(nil, &wire.ProtocolError{
+		SenderID: d.cfg.Self, TargetID: p.ID,
+		Message: "change " + r.Change.String() + " was refused: " + r.Reason,
+	})})
+	for _, h := range freed {
+		out = d.hold(h.at, h, []crdt.Hash{r.Change}, out)
+	}
+	return out
+}
+
+// take applies what a message says of its sender, whose changes are on disk.
+func (d *Document) take(now time.Time, p *peer, m *protocol.Message, out []Output) []Output {
+	p.state.Receive(d.Graph(), m)
+	out = d.learnPeerHeads(now, p, m.Heads, out)
+	if p.status == statusHas && d.allRefused(m.Heads) {
+		p.status = statusUnavailable // it has nothing that we would take
+	}
+	return p.mark(out)
+}
+
+func (d *Document) allRefused(heads []crdt.Hash) bool {
+	return !slices.ContainsFunc(heads, func(h crdt.Hash) bool { return !d.refused.has(h) })
+}
+
+func (p *peer) mark(out []Output) []Output {
+	if p.pending {
+		return out
+	}
+	p.pending = true
+	return append(out, Pending{p.Conn})
+}
+
+// durable moves the mark up to which peers may hear of changes: this is where
+// an acknowledgement becomes possible.
+func (d *Document) durable(now time.Time, n int, out []Output) []Output {
+	d.Graph().MarkDurable(n)
+	out = d.learnOwnHeads(now, out)
+	for _, p := range d.order {
+		for len(p.waiting) > 0 && p.waiting[0].upTo <= n {
+			m := p.waiting[0].message
+			p.waiting = slices.Delete(p.waiting, 0, 1)
+			out = d.take(now, p, m, out)
+		}
+		out = p.mark(out)
+	}
+	return d.answerRequests(out)
+}
+
+// Pull makes the next sync frame for conn, carrying all that the peer lacks, or
+// as much as one frame may hold (the rest follows the peer's answer). It
+// returns nil if there is nothing to say.
+func (d *Document) Pull(conn ConnID) []byte {
+	p, ok := d.peers[conn]
+	if !ok {
+		return nil
+	}
+	p.pending = false
+	if len(d.Graph().Heads()) == 0 && p.status != statusHas {
+		return nil // nothing to tell; a request is answered with doc-unavailable
+	}
+	m, ok := p.state.Generate(d.Graph(), protocol.Options{
+		Snapshot: d.snapshot,
+		Refused:  d.refused.has,
+		Held:     d.held.has,
+		Missing:  d.held.missing(conn),
+		MaxBytes: d.cfg.Limits.SendBytes,
+	})
+	if !ok {
+		return nil
+	}
+	return wire.Append(nil, &wire.Sync{
+		SenderID: d.cfg.Self, TargetID: p.ID, DocumentID: d.id, Data: m.Append(nil),
+	})
+}
+
+// answerRequests tells those who asked for a document that nobody has. They
+// stay peers: when it appears, they get it without asking again.
+func (d *Document) answerRequests(out []Output) []Output {
+	if d.Graph().Len() > 0 || slices.ContainsFunc(d.order, func(p *peer) bool { return p.status == statusHas }) {
+		return out
+	}
+	for _, p := range d.order {
+		if p.status != statusWants {
+			continue
+		}
+		p.status = statusUnavailable
+		out = append(out, Send{Conn: p.Conn, Frame: wire.Append(nil, &wire.DocUnavailable{
+			SenderID: d.cfg.Self, TargetID: p.ID, DocumentID: d.id,
+		})})
+	}
+	return out
+}
+
+func (d *Document) leave(conn ConnID, out []Output) []Output {
+	if _, ok := d.peers[conn]; !ok {
+		return out
+	}
+	delete(d.peers, conn)
+	d.order = slices.DeleteFunc(d.order, func(p *peer) bool { return p.Conn == conn })
+	out = d.held.drop(conn, out)
+	return d.answerRequests(out)
+}
+
+// fail ends every connection: their clients come back with fresh states and
+// send again what was never acknowledged.
+func (d *Document) fail(in *FailedInput, out []Output) []Output {
+	code, reason := CloseInternal, "a change could not be stored: please come back"
+	if in.Overloaded {
+		code, reason = CloseOverloaded, "too many changes wait for the disk: please come back later"
+	}
+	for _, p := range d.order {
+		out = append(out, d.disconnect(p, code, reason))
+	}
+	return out
+}
+
+func (d *Document) disconnect(p *peer, code CloseCode, reason string) Disconnect {
+	return Disconnect{p.Conn, Close{Code: code, Reason: reason, Frame: wire.Append(nil, &wire.ProtocolError{
+		SenderID: d.cfg.Self, TargetID: p.ID, Message: reason,
+	})}}
+}
+
+// relay hands an ephemeral message to every other peer of the document. It
+// stays its author's on every hop; only the target changes.
+func (d *Document) relay(in *EphemeralInput, out []Output) []Output {
+	for _, p := range d.order {
+		if p.Conn == in.From.Conn {
+			continue
+		}
+		m := in.Message
+		m.TargetID = p.ID
+		out = append(out, Send{Conn: p.Conn, Frame: wire.Append(nil, &m), Droppable: true})
+	}
+	return out
+}

@@ -1,0 +1,172 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"parley/crdt"
+)
+
+// heldFor is how long a change waits for its dependencies. They come in the
+// next round trip or, from a client that is half gone, never.
+const heldFor = time.Minute
+
+// maxRefused is how many refused changes a document remembers, newest kept.
+const maxRefused = 1024
+
+// heldChange is a change whose dependencies are not here yet.
+type heldChange struct {
+	peer   *peer
+	change *crdt.Change
+	at     time.Time
+}
+
+// heldChanges keeps held changes under the first dependency that each lacks.
+// The zero value is empty.
+type heldChanges struct {
+	byMissing map[crdt.Hash][]heldChange
+	hashes    map[crdt.Hash]struct{} // of the held changes themselves
+	usage     map[ConnID]heldUsage
+	oldest    time.Time // no held change is older; zero when there is none
+}
+
+type heldUsage struct{ changes, bytes int }
+
+func (hs *heldChanges) count(conn ConnID) int { return hs.usage[conn].changes }
+func (hs *heldChanges) bytes(conn ConnID) int { return hs.usage[conn].bytes }
+
+func (hs *heldChanges) add(missing crdt.Hash, h heldChange, out []Output) []Output {
+	if hs.has(h.change.Hash) {
+		return out
+	}
+	if hs.byMissing == nil {
+		hs.byMissing = make(map[crdt.Hash][]heldChange)
+		hs.hashes = make(map[crdt.Hash]struct{})
+		hs.usage = make(map[ConnID]heldUsage)
+	}
+	if len(hs.byMissing) == 0 {
+		hs.oldest = h.at
+	}
+	hs.byMissing[missing] = append(hs.byMissing[missing], h)
+	hs.hashes[h.change.Hash] = struct{}{}
+	return hs.account(h, +1, out)
+}
+
+func (hs *heldChanges) has(h crdt.Hash) bool {
+	_, ok := hs.hashes[h]
+	return ok
+}
+
+// missing returns what the changes of conn wait for, sorted. Nobody else is
+// asked for it: a client cannot make others talk.
+func (hs *heldChanges) missing(conn ConnID) []crdt.Hash {
+	if hs.usage[conn].changes == 0 {
+		return nil
+	}
+	var hashes []crdt.Hash
+	for missing, waiting := range hs.byMissing {
+		if slices.ContainsFunc(waiting, func(h heldChange) bool { return h.peer.Conn == conn }) {
+			hashes = append(hashes, missing)
+		}
+	}
+	return crdt.SortHashes(hashes)
+}
+
+// release removes and returns what waited for hash.
+func (hs *heldChanges) release(hash crdt.Hash, out []Output) ([]heldChange, []Output) {
+	freed, ok := hs.byMissing[hash]
+	if !ok {
+		return nil, out
+	}
+	delete(hs.byMissing, hash)
+	for _, h := range freed {
+		out = hs.account(h, -1, out)
+	}
+	return freed, out
+}
+
+// expire drops what has waited too long.
+func (hs *heldChanges) expire(now time.Time, out []Output) []Output {
+	if len(hs.byMissing) == 0 || now.Sub(hs.oldest) < heldFor {
+		return out
+	}
+	hs.oldest = now
+	return hs.filter(func(h heldChange) bool {
+		old := now.Sub(h.at) >= heldFor
+		if !old && h.at.Before(hs.oldest) {
+			hs.oldest = h.at
+		}
+		return old
+	}, out)
+}
+
+// drop forgets what conn sent: it will send it again when it returns.
+func (hs *heldChanges) drop(conn ConnID, out []Output) []Output {
+	if hs.usage[conn].changes == 0 {
+		return out
+	}
+	return hs.filter(func(h heldChange) bool { return h.peer.Conn == conn }, out)
+}
+
+func (hs *heldChanges) filter(remove func(heldChange) bool, out []Output) []Output {
+	for missing, waiting := range hs.byMissing {
+		kept := slices.DeleteFunc(waiting, func(h heldChange) bool {
+			if !remove(h) {
+				return false
+			}
+			out = hs.account(h, -1, out)
+			return true
+		})
+		if len(kept) == 0 {
+			delete(hs.byMissing, missing)
+			continue
+		}
+		hs.byMissing[missing] = kept
+	}
+	return out
+}
+
+func (hs *heldChanges) account(h heldChange, sign int, out []Output) []Output {
+	conn, bytes := h.peer.Conn, sign*len(h.change.Chunk())
+	if sign < 0 {
+		delete(hs.hashes, h.change.Hash)
+	}
+	u := hs.usage[conn]
+	u.changes += sign
+	u.bytes += bytes
+	if u.changes == 0 {
+		delete(hs.usage, conn)
+	} else {
+		hs.usage[conn] = u
+	}
+	return append(out, Held{Conn: conn, Bytes: bytes})
+}
+
+// refusedChanges remembers the newest refused changes. The zero value is empty.
+type refusedChanges struct {
+	set  map[crdt.Hash]struct{}
+	ring []crdt.Hash
+	next int
+}
+
+func (r *refusedChanges) has(h crdt.Hash) bool {
+	_, ok := r.set[h]
+	return ok
+}
+
+func (r *refusedChanges) add(h crdt.Hash) {
+	if r.has(h) {
+		return
+	}
+	if r.set == nil {
+		r.set = make(map[crdt.Hash]struct{})
+	}
+	r.set[h] = struct{}{}
+	if len(r.ring) < maxRefused {
+		r.ring = append(r.ring, h)
+		return
+	}
+	delete(r.set, r.ring[r.next])
+	r.ring[r.next] = h
+	r.next = (r.next + 1) % maxRefused
+}

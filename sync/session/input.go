@@ -1,0 +1,122 @@
+package session
+
+import (
+	"parley/crdt"
+	"parley/sync/protocol"
+	"parley/sync/wire"
+)
+
+// Input is what can happen to a document. The set is closed.
+type Input interface{ input() }
+
+// SyncInput is a request or sync frame from a peer, its changes decoded.
+type SyncInput struct {
+	From    Peer
+	Request bool              // the peer has nothing and asks for the document
+	Message *protocol.Message // without its changes
+	Changes []Decoded
+}
+
+// Decoded is one change of a message: the change, or why the gate refused it.
+type Decoded struct {
+	Change  *crdt.Change
+	Refusal *crdt.Refusal
+}
+
+// UnavailableInput is a doc-unavailable frame: the peer does not have it.
+type UnavailableInput struct{ From Peer }
+
+// EphemeralInput is an ephemeral message that the peer itself wrote.
+type EphemeralInput struct {
+	From    Peer
+	Message wire.Ephemeral
+}
+
+// RemoteHeadsInput is what a peer says of the heads of other stores.
+type RemoteHeadsInput struct {
+	From  Peer
+	Heads []wire.RemoteHeads
+}
+
+// SubscribeInput changes which stores' heads a connection wants to hear of.
+type SubscribeInput struct {
+	From        Peer
+	Add, Remove []wire.StorageID
+}
+
+// GoneInput says that a connection has ended.
+type GoneInput struct{ Conn ConnID }
+
+// DurableInput says that the first N changes of the graph are on disk.
+type DurableInput struct{ N int }
+
+// FailedInput says that a commit failed for good: what is in memory can no
+// longer be trusted to reach the disk, and the document must be dropped.
+type FailedInput struct {
+	// Overloaded: only because too much waits for the disk.
+	Overloaded bool
+}
+
+// SnapshotInput hands over a newer snapshot of the document.
+type SnapshotInput struct{ Snapshot *crdt.Snapshot }
+
+// TickInput lets time pass for a document in which nothing else happens.
+type TickInput struct{}
+
+func (*SyncInput) input()        {}
+func (*UnavailableInput) input() {}
+func (*EphemeralInput) input()   {}
+func (*RemoteHeadsInput) input() {}
+func (*SubscribeInput) input()   {}
+func (*GoneInput) input()        {}
+func (*DurableInput) input()     {}
+func (*FailedInput) input()      {}
+func (*SnapshotInput) input()    {}
+func (*TickInput) input()        {}
+
+// Output is what a document's shell has to do. The set is closed.
+type Output interface{ output() }
+
+// Commit asks for the changes with indices From (inclusive) to To (exclusive)
+// of the graph to be made durable, then for a [DurableInput] of To. Nothing
+// about them leaves the process before that.
+type Commit struct{ From, To int }
+
+// Pending says that [Document.Pull] may have a sync message for Conn: call it
+// when the connection can take a frame. It is said once until the next Pull.
+type Pending struct{ Conn ConnID }
+
+// Send is a frame for Conn that is not made by Pull.
+type Send struct {
+	Conn  ConnID
+	Frame []byte
+	// Droppable frames may be dropped, oldest first, when Conn is slow:
+	// ephemeral messages carry no promise.
+	Droppable bool
+}
+
+// Held changes the number of bytes that wait for dependencies on behalf of
+// Conn. The shell keeps the sum over all documents.
+type Held struct {
+	Conn  ConnID
+	Bytes int
+}
+
+// Refused reports a change that the gate turned away, for the shell to count.
+type Refused struct {
+	Conn    ConnID
+	Refusal *crdt.Refusal
+}
+
+// Disconnect asks the shell to end Conn.
+type Disconnect struct {
+	Conn ConnID
+	Close
+}
+
+func (Commit) output()     {}
+func (Pending) output()    {}
+func (Send) output()       {}
+func (Held) output()       {}
+func (Refused) output()    {}
+func (Disconnect) output() {}

@@ -1,0 +1,98 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"parley/crdt"
+	"parley/sync/wire"
+)
+
+// maxRemoteStores is how many stores' heads a document keeps for those who
+// subscribe to them.
+const maxRemoteStores = 256
+
+// maxSubscriptions is how many stores one connection may subscribe to.
+const maxSubscriptions = 1024
+
+// remoteHeads is what is known of the heads that other stores have, by storage
+// id: automerge-repo's remote-heads gossip. The zero value is empty.
+type remoteHeads map[wire.StorageID]wire.RemoteHeads
+
+// learnPeerHeads notes the heads of a peer's store as the peer itself says.
+func (d *Document) learnPeerHeads(now time.Time, p *peer, heads []crdt.Hash, out []Output) []Output {
+	if p.Storage == "" {
+		return out
+	}
+	if known, ok := d.remote[p.Storage]; ok && slices.Equal(known.Heads, heads) {
+		return out
+	}
+	return d.learn(p.Conn, wire.RemoteHeads{StorageID: p.Storage, Heads: heads, Timestamp: millis(now)}, out)
+}
+
+// learnOwnHeads notes what this server has on disk, which is what a client asks
+// for to know that its work is safe.
+func (d *Document) learnOwnHeads(now time.Time, out []Output) []Output {
+	return d.learn(0, wire.RemoteHeads{StorageID: d.cfg.Storage, Heads: d.Graph().Heads(), Timestamp: millis(now)}, out)
+}
+
+// learnRemoteHeads notes what a peer has heard of other stores, newest wins.
+func (d *Document) learnRemoteHeads(now time.Time, in *RemoteHeadsInput, out []Output) []Output {
+	for _, heads := range in.Heads {
+		heads.Timestamp = min(heads.Timestamp, millis(now)) // a clock ahead must not silence later news
+		known, ok := d.remote[heads.StorageID]
+		if heads.StorageID == d.cfg.Storage || ok && known.Timestamp >= heads.Timestamp {
+			continue
+		}
+		out = d.learn(in.From.Conn, heads, out)
+	}
+	return out
+}
+
+func (d *Document) learn(from ConnID, heads wire.RemoteHeads, out []Output) []Output {
+	store := heads.StorageID
+	if _, known := d.remote[store]; !known && len(d.remote) >= maxRemoteStores {
+		return out
+	}
+	if d.remote == nil {
+		d.remote = make(remoteHeads)
+	}
+	d.remote[store] = heads
+	for _, p := range d.order {
+		if _, subscribed := p.remotes[store]; subscribed && p.Conn != from {
+			out = append(out, d.tellRemoteHeads(p, heads))
+		}
+	}
+	return out
+}
+
+// subscribe changes what a connection wants to hear of, and tells it what is
+// known already.
+func (d *Document) subscribe(in *SubscribeInput, out []Output) []Output {
+	p := d.open(in.From)
+	for _, store := range in.Remove {
+		delete(p.remotes, store)
+	}
+	for _, store := range in.Add {
+		if len(p.remotes) >= maxSubscriptions {
+			break
+		}
+		if p.remotes == nil {
+			p.remotes = make(map[wire.StorageID]struct{})
+		}
+		p.remotes[store] = struct{}{}
+		if heads, known := d.remote[store]; known {
+			out = append(out, d.tellRemoteHeads(p, heads))
+		}
+	}
+	return out
+}
+
+func (d *Document) tellRemoteHeads(p *peer, heads wire.RemoteHeads) Send {
+	return Send{Conn: p.Conn, Droppable: true, Frame: wire.Append(nil, &wire.RemoteHeadsChanged{
+		SenderID: d.cfg.Self, TargetID: p.ID, DocumentID: d.id,
+		NewHeads: []wire.RemoteHeads{heads},
+	})}
+}
+
+func millis(t time.Time) float64 { return float64(t.UnixMilli()) }
