@@ -1,0 +1,247 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/sync/semaphore"
+
+	"parley/crdt"
+	"parley/sync/session"
+)
+
+// writeWithin bounds the farewell of a connection: its error frame and the
+// closing handshake.
+const writeWithin = 5 * time.Second
+
+// readBuffers are shared by all readers: a connection that is silent holds none.
+var readBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooledBuffer keeps a rare huge frame from staying in the pool.
+const maxPooledBuffer = 64 << 10
+
+// conn is one WebSocket connection.
+type conn struct {
+	// static
+	srv  *Server
+	id   session.ConnID
+	ws   *websocket.Conn
+	link *link // nil when the listener does not count progress
+	flow *semaphore.Weighted
+
+	// owned by the reader
+	machine *session.Conn
+	open    map[crdt.DocumentID]*document
+
+	out  outbox
+	held atomic.Int64 // bytes of changes that wait for dependencies
+
+	// liveness, owned by the server's heart
+	pinged bool
+	ponged atomic.Bool
+	moved  int64 // what link.moved was at the last beat
+}
+
+func newConn(srv *Server, id session.ConnID, ws *websocket.Conn, l *link) *conn {
+	return &conn{
+		srv: srv, id: id, ws: ws, link: l,
+		flow:    semaphore.NewWeighted(int64(srv.opt.Limits.Frame)),
+		machine: session.NewConn(id, &srv.connConfig),
+		open:    make(map[crdt.DocumentID]*document),
+		out:     newOutbox(),
+	}
+}
+
+// serve runs the connection until it ends, and leaves nothing of it behind.
+func (c *conn) serve() {
+	writerDone := make(chan struct{})
+	go func() {
+		defer close(writerDone)
+		c.write()
+	}()
+	c.read()
+	c.out.finish(session.Close{Code: session.CloseNormal})
+	_ = c.ws.CloseNow() // the conversation is over: ends a write or ping that hangs
+	<-writerDone
+	c.srv.peers.remove(c)
+	for _, d := range c.open {
+		d.post(posted{gone: c})
+	}
+}
+
+// read steps the machine with every frame until the connection ends.
+func (c *conn) read() {
+	late := c.machine.JoinTimeout()
+	timer := time.AfterFunc(c.srv.opt.JoinWithin, func() { c.end(late) })
+	defer timer.Stop()
+	for {
+		c.ws.SetReadLimit(int64(c.machine.MaxFrame()))
+		ev, err := c.readEvent()
+		if err != nil {
+			c.logEnd(err)
+			return
+		}
+		if _, joined := ev.(session.Joined); joined {
+			timer.Stop()
+		}
+		if !c.handle(ev) {
+			c.drainUntilClosed()
+			return
+		}
+	}
+}
+
+// readEvent reads one frame and steps the machine with it.
+func (c *conn) readEvent() (session.Event, error) {
+	typ, r, err := c.ws.Reader(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	buf := readBuffers.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= maxPooledBuffer {
+			buf.Reset()
+			readBuffers.Put(buf)
+		}
+	}()
+	if _, err := buf.ReadFrom(r); err != nil {
+		return nil, err
+	}
+	if typ != websocket.MessageBinary {
+		return c.machine.ReceiveText(), nil
+	}
+	return c.machine.Receive(buf.Bytes()), nil
+}
+
+// handle does what one event asks for. It reports whether reading goes on.
+func (c *conn) handle(ev session.Event) bool {
+	switch ev := ev.(type) {
+	case session.Joined:
+		c.srv.peers.join(c, ev.Peer.ID)
+		c.send(ev.Reply, false)
+	case session.Reply:
+		c.send(ev.Frame, false)
+	case session.Deliver:
+		return c.deliver(ev)
+	case session.Subscribe:
+		for _, d := range c.open {
+			d.post(posted{from: c, input: &ev.Input})
+		}
+	case session.Close:
+		c.end(ev)
+		return false
+	}
+	return true
+}
+
+// deliver posts an input to its document. It waits while more than a frame's
+// worth of bytes from this connection has not been stepped.
+func (c *conn) deliver(ev session.Deliver) bool {
+	d, ok := c.open[ev.Document]
+	if !ok {
+		d = c.srv.docs.open(ev.Document)
+		c.open[ev.Document] = d
+	}
+	weight := min(int64(ev.Size), int64(c.srv.opt.Limits.Frame))
+	if err := c.flow.Acquire(context.Background(), weight); err != nil {
+		return false
+	}
+	if ev.Subscriptions != nil {
+		d.post(posted{from: c, input: ev.Subscriptions})
+	}
+	d.post(posted{from: c, input: ev.Input, weight: weight})
+	return true
+}
+
+// drainUntilClosed reads on, so that the closing handshake can end, and
+// forgets what it reads.
+func (c *conn) drainUntilClosed() {
+	for {
+		_, r, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return
+		}
+	}
+}
+
+// write sends what stands in the outbox until the connection ends.
+func (c *conn) write() {
+	var spare []outFrame
+	for range c.out.wake {
+		frames, waiting, end := c.out.take(spare)
+		for i, f := range frames {
+			if err := c.ws.Write(context.Background(), websocket.MessageBinary, f.data); err != nil {
+				_ = c.ws.CloseNow() // ends the reader too
+				return
+			}
+			frames[i] = outFrame{}
+		}
+		spare = frames
+		if end != nil {
+			c.farewell(*end)
+			return
+		}
+		for _, d := range waiting {
+			d.post(posted{writable: c})
+		}
+	}
+}
+
+func (c *conn) farewell(end session.Close) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeWithin)
+	defer cancel()
+	if end.Frame != nil {
+		if err := c.ws.Write(ctx, websocket.MessageBinary, end.Frame); err != nil {
+			_ = c.ws.CloseNow()
+			return
+		}
+	}
+	_ = c.ws.Close(websocket.StatusCode(end.Code), truncate(end.Reason, maxCloseReason))
+}
+
+// send queues a frame; a client that does not take its answers is cut off.
+func (c *conn) send(frame []byte, droppable bool) {
+	if !c.out.put(frame, droppable) {
+		c.end(session.Close{Code: session.CloseOverloaded, Reason: "answers pile up unread"})
+	}
+}
+
+// end makes the writer say farewell after what it has to send.
+func (c *conn) end(how session.Close) { c.out.finish(how) }
+
+// addHeld moves the count of held bytes and cuts off who is over the limit.
+func (c *conn) addHeld(bytes int) {
+	if c.held.Add(int64(bytes)) > int64(c.srv.opt.Limits.HeldBytes) {
+		c.end(session.Close{Code: session.CloseTooLarge, Reason: "too many changes whose dependencies were not sent"})
+	}
+}
+
+func (c *conn) logEnd(err error) {
+	var closed websocket.CloseError
+	if errors.As(err, &closed) || errors.Is(err, io.EOF) {
+		return
+	}
+	c.srv.log.Debug("connection ended", "conn", c.id, "err", err)
+}
+
+// maxCloseReason is what fits into a close frame.
+const maxCloseReason = 123
+
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xC0 == 0x80 { // not inside a UTF-8 sequence
+		n--
+	}
+	return s[:n]
+}

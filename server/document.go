@@ -1,0 +1,248 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parley/crdt"
+	"parley/server/store"
+	"parley/sync/session"
+)
+
+// document is one open document: its machine, and the goroutine that steps it
+// while there is something in the inbox.
+type document struct {
+	// static
+	srv   *Server
+	id    crdt.DocumentID
+	chain store.Chain // its commits: when one fails, so do those built on it
+
+	// guarded by the registry's lock
+	pins      int // connections and commits that still need it
+	idleSince time.Time
+
+	mu      sync.Mutex // guards what follows; never held over IO or a step
+	inbox   []posted
+	running bool
+
+	// owned by the running goroutine
+	machine    *session.Document // nil until loaded
+	broken     bool              // could not be loaded or stored; nothing more is taken
+	conns      map[session.ConnID]*conn
+	out        []session.Output
+	now        time.Time
+	compacting bool
+	compactErr bool // the last snapshot failed
+
+	ticking atomic.Bool // the machine waits for time to pass
+}
+
+// posted is one thing for a document to do: step the machine with input, note
+// that a connection is gone, or fill one that is writable again.
+type posted struct {
+	from   *conn // who input is from, nil for the shell itself
+	input  session.Input
+	weight int64 // of from.flow, given back when input was stepped
+
+	gone      *conn
+	writable  *conn
+	settled   *settled
+	compacted *compacted
+	idle      bool // nobody has needed the document for a while
+	tick      bool // time has passed
+}
+
+// settled is how a commit ended.
+type settled struct {
+	upTo int
+	err  error
+}
+
+// post adds to the inbox. The caller holds a pin, or is a connection that does.
+func (d *document) post(p posted) {
+	d.mu.Lock()
+	d.inbox = append(d.inbox, p)
+	start := !d.running
+	d.running = true
+	d.mu.Unlock()
+	if start {
+		d.srv.running.Add(1)
+		go d.run()
+	}
+}
+
+// run steps the machine until the inbox is empty.
+func (d *document) run() {
+	defer d.srv.running.Done()
+	var batch []posted
+	for {
+		d.mu.Lock()
+		batch, d.inbox = d.inbox, batch[:0]
+		if len(batch) == 0 {
+			d.running = false
+			d.mu.Unlock()
+			return
+		}
+		d.mu.Unlock()
+		d.step(batch)
+		clear(batch)
+	}
+}
+
+// step takes everything that waited, then does what came of it: what several
+// inputs make known to a peer travels in one message.
+func (d *document) step(batch []posted) {
+	d.now = time.Now()
+	if d.machine == nil && !d.broken {
+		d.load()
+	}
+	unpin, evict := 0, false
+	for i := range batch {
+		unpin += d.apply(&batch[i])
+		evict = batch[i].idle && !d.considerSnapshot(true)
+	}
+	d.perform()
+	if d.machine != nil {
+		d.ticking.Store(d.machine.Waits())
+	}
+	if unpin > 0 {
+		d.srv.docs.release(d, unpin, evict)
+	}
+}
+
+// apply handles one posted thing and returns how many pins it gives back.
+func (d *document) apply(p *posted) (unpin int) {
+	switch {
+	case p.gone != nil:
+		d.stepWith(&session.GoneInput{Conn: p.gone.id})
+		delete(d.conns, p.gone.id)
+		return 1
+	case p.settled != nil:
+		d.settle(p.settled)
+		return 1
+	case p.compacted != nil:
+		d.takeSnapshot(p.compacted)
+		return 1
+	case p.writable != nil:
+		d.fill(p.writable)
+		return 0
+	case p.tick:
+		d.stepWith(&session.TickInput{})
+		return 1
+	case p.idle:
+		return 1
+	}
+	if p.from != nil {
+		defer p.from.flow.Release(p.weight)
+		if d.broken {
+			p.from.end(session.Close{Code: session.CloseInternal, Reason: "the document could not be read or stored: please come back"})
+			return 0
+		}
+		d.conns[p.from.id] = p.from
+	}
+	d.stepWith(p.input)
+	return 0
+}
+
+func (d *document) stepWith(in session.Input) {
+	if !d.broken {
+		d.out = d.machine.Step(d.now, in, d.out)
+	}
+}
+
+// settle learns how a commit ended. The machine is told of success only: this
+// is where changes become visible to peers.
+func (d *document) settle(s *settled) {
+	if d.broken {
+		return
+	}
+	if s.err == nil {
+		d.stepWith(&session.DurableInput{N: s.upTo})
+		d.considerSnapshot(false)
+		return
+	}
+	d.srv.log.Error("a change could not be stored; its document is dropped from memory", "document", d.id, "err", s.err)
+	d.stepWith(&session.FailedInput{Overloaded: errors.Is(s.err, store.ErrOverloaded)})
+	d.perform()
+	d.fail()
+}
+
+// fail drops the document's state. Connections end and come back to a fresh one.
+func (d *document) fail() {
+	d.broken = true
+	d.machine = nil
+	d.srv.docs.forget(d)
+}
+
+// perform does what the machine asked for.
+func (d *document) perform() {
+	for i, out := range d.out {
+		switch out := out.(type) {
+		case session.Commit:
+			d.commit(out)
+		case session.Pending:
+			if c, ok := d.conns[out.Conn]; ok {
+				d.fill(c)
+			}
+		case session.Send:
+			if c, ok := d.conns[out.Conn]; ok {
+				c.send(out.Frame, out.Droppable)
+			}
+		case session.Held:
+			if c, ok := d.conns[out.Conn]; ok {
+				c.addHeld(out.Bytes)
+			}
+		case session.Refused:
+			d.srv.log.Info("change refused", "conn", out.Conn, "code", out.Refusal.Code)
+		case session.Disconnect:
+			if c, ok := d.conns[out.Conn]; ok {
+				c.end(out.Close)
+			}
+		}
+		d.out[i] = nil
+	}
+	d.out = d.out[:0]
+}
+
+// commit queues accepted changes for the disk. Nobody hears of them before the
+// store has called back.
+func (d *document) commit(c session.Commit) {
+	g := d.machine.Graph()
+	changes := make([]store.Change, 0, c.To-c.From)
+	for i := c.From; i < c.To; i++ {
+		n := g.At(i)
+		changes = append(changes, store.Change{Hash: n.Hash, Chunk: n.Chunk})
+	}
+	d.srv.docs.pin(d)
+	d.srv.store.Append(store.Batch{Document: d.id, Changes: changes, Chain: &d.chain, Done: func(err error) {
+		d.post(posted{settled: &settled{upTo: c.To, err: err}})
+	}})
+}
+
+// fill puts the sync message that c should have into its outbox, if there is
+// room; if not, the outbox asks for it later.
+func (d *document) fill(c *conn) {
+	if d.broken || !c.out.reserve(d) {
+		return
+	}
+	if frame := d.machine.Pull(c.id); frame != nil {
+		c.send(frame, false)
+	}
+}
+
+// load reads the document from the store.
+func (d *document) load() {
+	stored, err := d.srv.store.Load(context.Background(), d.id)
+	if err == nil {
+		doc := crdt.NewDocument(d.srv.opt.Limits.Change)
+		if err = doc.Load(stored.Chunks...); err == nil {
+			d.machine = session.NewDocument(d.id, &d.srv.docConfig, doc, stored.Snapshot)
+			return
+		}
+	}
+	d.srv.log.Error("a document could not be loaded", "document", d.id, "err", err)
+	d.fail()
+}

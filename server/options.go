@@ -1,0 +1,65 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"parley/sync/session"
+	"parley/sync/wire"
+)
+
+// Options configure a [Server]. Zero fields take the documented defaults.
+type Options struct {
+	// PeerID is how the server calls itself on the wire (default
+	// "parley-" and the first characters of the store's id).
+	PeerID wire.PeerID
+	// PlainDocuments admits documents that are not transactions.
+	PlainDocuments bool
+	// AnyOrigin accepts WebSocket connections from pages of every origin, for
+	// development. Otherwise only pages served under the request's own host.
+	AnyOrigin bool
+	// Limits bound what one client may cost.
+	Limits session.Limits
+	// Ping is the time between pings; a client that has given no sign of life
+	// from one to the next is dropped (default 5 s).
+	Ping time.Duration
+	// JoinWithin is how long a new connection may take to join (default 10 s).
+	JoinWithin time.Duration
+	// IdleAfter is how long a document that nobody has open stays in memory
+	// (default 10 s).
+	IdleAfter time.Duration
+	// CompactCommand starts the process that makes snapshots. Empty: none are
+	// made, and cold clients get every change instead.
+	CompactCommand []string
+	// Logger takes what operators should know (default: discarded).
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() (Options, error) {
+	o.Limits = o.Limits.WithDefaults()
+	for _, d := range []struct {
+		name  string
+		field *time.Duration
+		value time.Duration
+	}{
+		{"Ping", &o.Ping, 5 * time.Second},
+		{"JoinWithin", &o.JoinWithin, 10 * time.Second},
+		{"IdleAfter", &o.IdleAfter, 10 * time.Second},
+	} {
+		if *d.field < 0 {
+			return o, fmt.Errorf("option %s: %v is negative", d.name, *d.field)
+		}
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if o.Limits.JoinFrame > o.Limits.Frame {
+		return o, errors.New("option Limits: the first frame may not be longer than later ones")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}

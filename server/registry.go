@@ -1,0 +1,137 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"parley/crdt"
+	"parley/sync/session"
+	"parley/sync/wire"
+)
+
+// registry holds the documents that are in memory.
+type registry struct {
+	srv *Server
+
+	mu   sync.Mutex
+	docs map[crdt.DocumentID]*document
+}
+
+// open returns the document, pinned for one connection.
+func (r *registry) open(id crdt.DocumentID) *document {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d, ok := r.docs[id]
+	if !ok {
+		d = &document{srv: r.srv, id: id, conns: make(map[session.ConnID]*conn)}
+		r.docs[id] = d
+	}
+	d.pins++
+	return d
+}
+
+// pin keeps a document that the caller knows to be in memory.
+func (r *registry) pin(d *document) {
+	r.mu.Lock()
+	d.pins++
+	r.mu.Unlock()
+}
+
+// release gives pins back. With evict, the document leaves memory if nobody has
+// pinned it meanwhile.
+func (r *registry) release(d *document, pins int, evict bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d.pins -= pins
+	if d.pins > 0 {
+		return
+	}
+	d.idleSince = d.now
+	if evict && r.docs[d.id] == d {
+		delete(r.docs, d.id)
+	}
+}
+
+// forget makes later connections load the document afresh.
+func (r *registry) forget(d *document) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.docs[d.id] == d {
+		delete(r.docs, d.id)
+	}
+}
+
+// sweep evicts documents that nobody has needed since before, and lets time
+// pass for those that wait for it. A document whose snapshot is due stays until
+// it was made.
+func (r *registry) sweep(before time.Time) {
+	r.mu.Lock()
+	var idle, ticking []*document
+	for _, d := range r.docs {
+		switch {
+		case d.pins == 0 && d.idleSince.Before(before):
+			d.pins++ // while its goroutine decides
+			idle = append(idle, d)
+		case d.pins > 0 && d.ticking.Load():
+			d.pins++
+			ticking = append(ticking, d)
+		}
+	}
+	r.mu.Unlock()
+	for _, d := range idle {
+		d.post(posted{idle: true})
+	}
+	for _, d := range ticking {
+		d.post(posted{tick: true})
+	}
+}
+
+func (r *registry) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.docs)
+}
+
+// peers holds the connections, and which of them speaks for a peer id.
+type peers struct {
+	mu    sync.Mutex
+	conns map[session.ConnID]*conn
+	byID  map[wire.PeerID]*conn
+}
+
+func (p *peers) add(c *conn) {
+	p.mu.Lock()
+	p.conns[c.id] = c
+	p.mu.Unlock()
+}
+
+// join makes c the connection of a peer id. An older one is most likely the
+// dead half of a link that its client gave up long ago.
+func (p *peers) join(c *conn, id wire.PeerID) {
+	p.mu.Lock()
+	older := p.byID[id]
+	p.byID[id] = c
+	p.mu.Unlock()
+	if older != nil {
+		older.end(session.Close{Code: session.CloseReplaced, Reason: "this peer id has joined on a newer connection"})
+	}
+}
+
+func (p *peers) remove(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c.id)
+	if id := c.machine.Peer().ID; p.byID[id] == c {
+		delete(p.byID, id)
+	}
+}
+
+func (p *peers) all() []*conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cs := make([]*conn, 0, len(p.conns))
+	for _, c := range p.conns {
+		cs = append(cs, c)
+	}
+	return cs
+}

@@ -1,0 +1,149 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/coder/websocket"
+
+	"parley/crdt"
+	"parley/server/compact"
+	"parley/server/store"
+	"parley/sync/session"
+	"parley/sync/wire"
+)
+
+// Server is a sync server over one store.
+type Server struct {
+	// static
+	opt        Options
+	store      *store.Store
+	log        *slog.Logger
+	connConfig session.ConnConfig
+	docConfig  session.DocumentConfig
+	compactor  *compact.Worker // nil: no snapshots
+	jobs       chan compactJob
+
+	docs  registry
+	peers peers
+
+	lastConn atomic.Uint64
+	draining atomic.Bool
+	serving  sync.WaitGroup // connections
+	running  sync.WaitGroup // documents that are stepping, and pings
+	stop     context.CancelFunc
+	stopped  sync.WaitGroup // the heart and the compactor
+}
+
+// New returns a server over st, which stays the caller's to close after
+// [Server.Shutdown].
+func New(st *store.Store, opt Options) (*Server, error) {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("configure the server: %w", err)
+	}
+	storage := wire.StorageID(st.StorageID())
+	if opt.PeerID == "" {
+		opt.PeerID = wire.PeerID("parley-" + storage[:8])
+	}
+	s := &Server{
+		opt: opt, store: st, log: opt.Logger,
+		connConfig: session.ConnConfig{Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits},
+		docConfig:  session.DocumentConfig{Self: opt.PeerID, Storage: storage, Limits: opt.Limits},
+		jobs:       make(chan compactJob, maxCompactJobs),
+		peers:      peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
+	}
+	s.docs = registry{srv: s, docs: make(map[crdt.DocumentID]*document)}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.stopped.Go(func() { s.beat(ctx) })
+	if len(opt.CompactCommand) > 0 {
+		s.compactor = compact.New(compact.Options{Command: opt.CompactCommand, Logger: opt.Logger})
+		s.stopped.Go(func() { s.compactAll(ctx) })
+	}
+	return s, nil
+}
+
+// Handler serves WebSocket connections on / and /sync, and /healthz and
+// /readyz.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.sync)
+	mux.HandleFunc("GET /sync", s.sync)
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	return mux
+}
+
+func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == "" {
+		s.explain(w, r)
+		return
+	}
+	s.serving.Add(1)
+	defer s.serving.Done()
+	if s.draining.Load() {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "this server is shutting down: try again", http.StatusServiceUnavailable)
+		return
+	}
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		InsecureSkipVerify: s.opt.AnyOrigin,
+		CompressionMode:    websocket.CompressionDisabled,
+	})
+	if err != nil {
+		s.log.Debug("no WebSocket", "err", err)
+		return
+	}
+	c := newConn(s, session.ConnID(s.lastConn.Add(1)), ws, linkOf(r))
+	s.peers.add(c)
+	if s.draining.Load() { // Shutdown may have missed it
+		c.end(restarting)
+	}
+	c.serve()
+}
+
+var restarting = session.Close{Code: session.CloseRestarting, Reason: "the server is restarting: come back"}
+
+// OpenDocuments returns how many documents are in memory.
+func (s *Server) OpenDocuments() int { return s.docs.count() }
+
+// Shutdown tells every client to come back, and waits until their connections
+// have ended and everything accepted is on disk or refused. When ctx ends
+// first, what remains is cut. New connections are refused from the start.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	for _, c := range s.peers.all() {
+		c.end(restarting)
+	}
+	err := wait(ctx, &s.serving)
+	for _, c := range s.peers.all() {
+		_ = c.ws.CloseNow()
+	}
+	s.serving.Wait()
+	s.stop()
+	s.stopped.Wait()
+	if s.compactor != nil {
+		s.compactor.Close()
+	}
+	s.running.Wait()
+	return err
+}
+
+func wait(ctx context.Context, wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("shut down: connections were cut: %w", ctx.Err())
+	}
+}

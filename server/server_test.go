@@ -1,0 +1,271 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"go.uber.org/goleak"
+
+	"parley/crdt"
+	"parley/server"
+	"parley/server/servertest"
+	"parley/server/store"
+	"parley/sync/session"
+	"parley/sync/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// running is a server on a free port over a store in a folder of its own.
+type running struct {
+	t     *testing.T
+	dir   string
+	url   string // ws://
+	store *store.Store
+	srv   *server.Server
+	http  *http.Server
+}
+
+func start(t *testing.T, opt server.Options) *running {
+	t.Helper()
+	r := &running{t: t, dir: t.TempDir()}
+	r.up(opt)
+	t.Cleanup(r.down)
+	return r
+}
+
+func (r *running) up(opt server.Options) {
+	r.t.Helper()
+	st, err := store.Open(r.dir, store.Options{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	opt.PlainDocuments = true
+	srv, err := server.New(st, opt)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.store, r.srv, r.url = st, srv, "ws://"+l.Addr().String()
+	r.http = &http.Server{Handler: srv.Handler(), ConnContext: server.ConnContext, ReadHeaderTimeout: time.Second}
+	go func() { _ = r.http.Serve(server.Listener(l)) }()
+}
+
+func (r *running) down() {
+	if r.srv == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := r.srv.Shutdown(ctx); err != nil {
+		r.t.Error(err)
+	}
+	if err := r.http.Shutdown(ctx); err != nil {
+		r.t.Error(err)
+	}
+	if err := r.store.Close(); err != nil {
+		r.t.Error(err)
+	}
+	r.srv = nil
+}
+
+func (r *running) dial(ctx context.Context, peer wire.PeerID) *servertest.Client {
+	r.t.Helper()
+	c, err := servertest.Dial(ctx, r.url, peer)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(c.CloseNow)
+	return c
+}
+
+func (r *running) open(ctx context.Context, c *servertest.Client, id crdt.DocumentID) *servertest.Document {
+	r.t.Helper()
+	d, err := c.Open(ctx, id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return d
+}
+
+func (r *running) get(path string) (int, string) {
+	r.t.Helper()
+	resp, err := http.Get("http" + strings.TrimPrefix(r.url, "ws") + path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	return resp.StatusCode, string(body)
+}
+
+func deadline(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTwoClientsAndARestart(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{})
+	id := servertest.NewDocumentID()
+	alice := r.open(ctx, r.dial(ctx, "alice"), id)
+	check(t, alice.Unavailable(ctx, 1))
+	bob := r.open(ctx, r.dial(ctx, "bob"), id)
+	check(t, bob.Unavailable(ctx, 1))
+
+	h := must(alice.Set(ctx, "price", int64(100)))
+	check(t, alice.Acknowledged(ctx, h))
+	check(t, bob.Has(ctx, h))
+	h = must(bob.Set(ctx, "price", int64(120)))
+	check(t, bob.Acknowledged(ctx, h))
+	check(t, alice.Has(ctx, h))
+
+	r.down()
+	r.up(server.Options{})
+	carol := r.open(ctx, r.dial(ctx, "carol"), id)
+	check(t, carol.Has(ctx, h))
+	if v := must(carol.Get("price")); v != int64(120) {
+		t.Errorf("after the restart price is %v", v)
+	}
+}
+
+func TestTheSamePeerIDReplacesItsOlderConnection(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{})
+	older := r.dial(ctx, "alice")
+	newer := r.dial(ctx, "alice")
+	code, err := older.Ended(ctx)
+	check(t, err)
+	if code != websocket.StatusCode(session.CloseReplaced) {
+		t.Errorf("the older connection ended with %d", code)
+	}
+	d := r.open(ctx, newer, servertest.NewDocumentID())
+	check(t, d.Acknowledged(ctx, must(d.Set(ctx, "a", "b"))))
+}
+
+func TestShutdownTellsClientsToComeBack(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{})
+	c := r.dial(ctx, "alice")
+	r.down()
+	code, err := c.Ended(ctx)
+	check(t, err)
+	if code != websocket.StatusCode(session.CloseRestarting) || !session.CloseCode(code).Retry() {
+		t.Errorf("the connection ended with %d", code)
+	}
+}
+
+func TestWhoDoesNotJoinIsClosed(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{JoinWithin: 50 * time.Millisecond})
+	c := must(servertest.Connect(ctx, r.url))
+	defer c.CloseNow()
+	code, err := c.Ended(ctx)
+	check(t, err)
+	if code != websocket.StatusCode(session.CloseJoinTimeout) {
+		t.Errorf("closed with %d", code)
+	}
+	if len(c.Errors()) != 1 {
+		t.Errorf("error frames: %q", c.Errors())
+	}
+}
+
+func TestFramesOverTheLimit(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{Limits: session.Limits{Frame: 100_000, JoinFrame: 1000}})
+	early := must(servertest.Connect(ctx, r.url))
+	defer early.CloseNow()
+	_ = early.Write(ctx, websocket.MessageBinary, make([]byte, 1001))
+	if code := must(early.Ended(ctx)); code != websocket.StatusMessageTooBig {
+		t.Errorf("before the join: closed with %d", code)
+	}
+	late := r.dial(ctx, "alice")
+	_ = late.Write(ctx, websocket.MessageBinary, make([]byte, 100_001))
+	if code := must(late.Ended(ctx)); code != websocket.StatusMessageTooBig {
+		t.Errorf("after the join: closed with %d", code)
+	}
+	d := r.open(ctx, r.dial(ctx, "bob"), servertest.NewDocumentID())
+	check(t, d.Acknowledged(ctx, must(d.Set(ctx, "a", "b"))))
+}
+
+func TestSilentConnectionsAreDropped(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{Ping: 50 * time.Millisecond})
+	raw := must(net.Dial("tcp", strings.TrimPrefix(r.url, "ws://")))
+	defer raw.Close()
+	// A handshake by hand, and then nothing: no pong ever comes.
+	_, err := io.WriteString(raw, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	check(t, err)
+	check(t, raw.SetReadDeadline(time.Now().Add(20*time.Second)))
+	if _, err := io.Copy(io.Discard, raw); err != nil && errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal("the silent connection was kept")
+	}
+	alive := r.dial(ctx, "alice") // answers pings, since it reads
+	d := r.open(ctx, alive, servertest.NewDocumentID())
+	check(t, d.Unavailable(ctx, 1))
+	check(t, d.Acknowledged(ctx, must(d.Set(ctx, "a", "b"))))
+}
+
+func TestHealth(t *testing.T) {
+	r := start(t, server.Options{})
+	if code, body := r.get("/healthz"); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("healthz: %d %q", code, body)
+	}
+	if code, body := r.get("/readyz"); code != http.StatusOK || body != "ready\n" {
+		t.Errorf("readyz: %d %q", code, body)
+	}
+	if code, body := r.get("/"); code != http.StatusUpgradeRequired || !strings.Contains(body, "WebSocketClientAdapter") {
+		t.Errorf("/: %d %q", code, body)
+	}
+	if code, _ := r.get("/nothing"); code != http.StatusNotFound {
+		t.Errorf("/nothing: %d", code)
+	}
+}
+
+func TestIdleDocumentsLeaveMemoryAndComeBack(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{Ping: 20 * time.Millisecond, IdleAfter: time.Millisecond})
+	id := servertest.NewDocumentID()
+	c := r.dial(ctx, "alice")
+	d := r.open(ctx, c, id)
+	h := must(d.Set(ctx, "a", "b"))
+	check(t, d.Acknowledged(ctx, h))
+	c.CloseNow()
+	for r.srv.OpenDocuments() > 0 {
+		if ctx.Err() != nil {
+			t.Fatal("the document stays in memory")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	check(t, r.open(ctx, r.dial(ctx, "bob"), id).Has(ctx, h))
+}

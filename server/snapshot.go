@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"parley/crdt"
+	"parley/server/store"
+	"parley/sync/session"
+)
+
+// compactWithin bounds one snapshot: the engine's call and its storing.
+const compactWithin = 2 * time.Minute
+
+// maxCompactJobs is how many documents may wait for a snapshot. More are not
+// refused, only later: their next change asks again.
+const maxCompactJobs = 64
+
+// compactJob is everything that making a snapshot needs: nothing in it changes.
+type compactJob struct {
+	doc    *document
+	prev   *crdt.Snapshot
+	chunks [][]byte // what prev does not hold
+	heads  []crdt.Hash
+}
+
+// considerSnapshot queues a snapshot if it pays. It reports whether one is
+// being made. The document's goroutine calls it.
+func (d *document) considerSnapshot(idle bool) bool {
+	if d.compacting || d.machine == nil || d.srv.compactor == nil {
+		return d.compacting
+	}
+	if idle && d.compactErr {
+		return false // tried and failed; it must not stay in memory for that
+	}
+	g, prev := d.machine.Graph(), d.machine.Snapshot()
+	var covered int
+	if prev != nil {
+		covered = prev.Changes
+	}
+	if !store.SnapshotDue(covered, g.Durable()-covered, idle) {
+		return false
+	}
+	job := compactJob{doc: d, prev: prev, heads: g.Heads()}
+	var have []crdt.Hash
+	if prev != nil {
+		have = prev.Heads
+	}
+	for _, i := range g.Since(have) {
+		job.chunks = append(job.chunks, g.At(i).Chunk)
+	}
+	select {
+	case d.srv.jobs <- job:
+		d.srv.docs.pin(d)
+		d.compacting = true
+	default: // enough wait already
+	}
+	return d.compacting
+}
+
+// compactAll makes snapshots, one at a time, until ctx ends. Changes stay the
+// truth: a snapshot that fails costs bytes and time, nothing else.
+func (s *Server) compactAll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case job := <-s.jobs:
+			snap := s.compact(ctx, job)
+			job.doc.post(posted{compacted: &compacted{snap}})
+		}
+	}
+}
+
+func (s *Server) compact(ctx context.Context, job compactJob) *crdt.Snapshot {
+	ctx, cancel := context.WithTimeout(ctx, compactWithin)
+	defer cancel()
+	snap, err := s.compactor.Compact(ctx, job.prev, job.chunks, job.heads)
+	if err == nil {
+		err = s.store.PutSnapshot(ctx, job.doc.id, snap)
+	}
+	if err != nil {
+		s.log.Warn("no snapshot was made; the changes are all there", "document", job.doc.id, "err", err)
+		return nil
+	}
+	return &snap
+}
+
+// compacted is how a snapshot ended: nil if none was made.
+type compacted struct{ snapshot *crdt.Snapshot }
+
+func (d *document) takeSnapshot(c *compacted) {
+	d.compacting, d.compactErr = false, c.snapshot == nil
+	if c.snapshot != nil {
+		d.stepWith(&session.SnapshotInput{Snapshot: c.snapshot})
+	}
+}
