@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"parley/crdt"
+	"parley/server"
+	"parley/server/compact"
+	"parley/server/store"
+	"parley/sync/session"
+	"parley/sync/wire"
+)
+
+// drainWithin is how long clients get to hear that they should come back.
+const drainWithin = 10 * time.Second
+
+// serveCmd runs the server until SIGTERM or SIGINT.
+type serveCmd struct {
+	Listen         string        `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8080" env:"PARLEY_LISTEN" placeholder:"HOST:PORT"`
+	Data           string        `help:"Folder for the database; made if missing." default:"parley-data" env:"PARLEY_DATA" type:"path" placeholder:"DIR"`
+	Dev            bool          `help:"Serve without identity, on loopback only." env:"PARLEY_DEV"`
+	PlainDocuments bool          `help:"Relay and store any Automerge document." env:"PARLEY_PLAIN_DOCUMENTS"`
+	PeerID         string        `help:"How the server calls itself to clients." env:"PARLEY_PEER_ID" placeholder:"ID"`
+	Ping           time.Duration `help:"Time between pings; silence from one to the next ends a connection." default:"5s" env:"PARLEY_PING"`
+	Idle           time.Duration `help:"How long a document that nobody has open stays in memory." default:"10s" env:"PARLEY_IDLE"`
+	Log            string        `help:"Least severe messages to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"PARLEY_LOG"`
+	Limits         limitFlags    `embed:"" group:"Limits"`
+}
+
+// limitFlags bound what one client may cost.
+type limitFlags struct {
+	MaxFrame     int `help:"Longest frame, in bytes." default:"16777216" env:"PARLEY_MAX_FRAME" placeholder:"BYTES"`
+	MaxChange    int `help:"Largest change, inflated, in bytes." default:"4194304" env:"PARLEY_MAX_CHANGE" placeholder:"BYTES"`
+	MaxOps       int `help:"Most operations in one change." default:"20000" env:"PARLEY_MAX_OPS" placeholder:"N"`
+	MaxDocument  int `help:"Largest document: the sum of its changes, in bytes." default:"67108864" env:"PARLEY_MAX_DOCUMENT" placeholder:"BYTES"`
+	MaxDocuments int `help:"Most documents that one connection may open." default:"1024" env:"PARLEY_MAX_DOCUMENTS" placeholder:"N"`
+}
+
+func (l limitFlags) session() session.Limits {
+	return session.Limits{
+		Frame:     l.MaxFrame,
+		Documents: l.MaxDocuments,
+		Change:    crdt.Limits{ChangeBytes: l.MaxChange, Ops: l.MaxOps, DocumentBytes: l.MaxDocument},
+	}
+}
+
+// Validate is called by kong after parsing.
+func (c *serveCmd) Validate() error {
+	if !c.Dev {
+		return errors.New("serve needs --dev: it admits everyone, and so listens on loopback only")
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("--listen %q: want HOST:PORT, such as 127.0.0.1:8080", c.Listen)
+	}
+	if !loopback(host) {
+		return fmt.Errorf("--dev admits everyone and listens on loopback only: use --listen 127.0.0.1:PORT instead of %q", c.Listen)
+	}
+	for _, n := range []int{c.Limits.MaxFrame, c.Limits.MaxChange, c.Limits.MaxOps, c.Limits.MaxDocument, c.Limits.MaxDocuments} {
+		if n <= 0 {
+			return errors.New("limits must be positive")
+		}
+	}
+	if c.Ping <= 0 || c.Idle <= 0 {
+		return errors.New("--ping and --idle must be positive")
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+func (c *serveCmd) Run(io streams) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	log, err := newLogger(io, c.Log)
+	if err != nil {
+		return err
+	}
+	st, err := store.Open(c.Data, store.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	if err := c.serve(ctx, log, st); err != nil {
+		return errors.Join(err, st.Close())
+	}
+	return st.Close()
+}
+
+func newLogger(io streams, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usagef("--log: %v", err)
+	}
+	return slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: l})), nil
+}
+
+// serve runs the server over st until ctx ends, then drains: no new
+// connections, clients told to come back, everything accepted committed.
+func (c *serveCmd) serve(ctx context.Context, log *slog.Logger, st *store.Store) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this binary, to start the snapshot worker: %w", err)
+	}
+	srv, err := server.New(st, server.Options{
+		PeerID:         wire.PeerID(c.PeerID),
+		PlainDocuments: c.PlainDocuments,
+		AnyOrigin:      c.Dev,
+		Limits:         c.Limits.session(),
+		Ping:           c.Ping,
+		IdleAfter:      c.Idle,
+		CompactCommand: []string{self, "compact-worker"},
+		Logger:         log,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen on %s: %w: is another server running there? --listen picks another port", c.Listen, err), srv.Shutdown(ctx))
+	}
+	hs := &http.Server{
+		Handler:           srv.Handler(),
+		ConnContext:       server.ConnContext,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- hs.Serve(server.Listener(listener)) }()
+	log.Info("listening on http://"+listener.Addr().String(), "data", c.Data, "version", currentVersion().Version)
+
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-failed:
+	}
+	log.Info("shutting down")
+	drain, cancel := context.WithTimeout(context.Background(), drainWithin)
+	defer cancel()
+	return errors.Join(err, srv.Shutdown(drain), hs.Shutdown(drain))
+}
+
+// compactWorkerCmd is the other end of server/compact.
+type compactWorkerCmd struct{}
+
+func (*compactWorkerCmd) Run(io streams) error { return compact.Serve(io.in, io.out) }

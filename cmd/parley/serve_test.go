@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"parley/server/servertest"
+	"parley/sync/session"
+)
+
+// process is a real parley serve.
+type process struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	url string // ws://
+
+	mu  sync.Mutex
+	log strings.Builder // what it printed
+
+	read chan struct{} // closed when its output has ended
+}
+
+var listening = regexp.MustCompile(`listening on http://([0-9.:]+)`)
+
+// serve starts the binary on a free port, or on the one in args, and waits
+// until it listens.
+func serve(t *testing.T, data string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, read: make(chan struct{})}
+	p.cmd = exec.Command(os.Args[0], append([]string{
+		"serve", "--dev", "--plain-documents", "--listen", "127.0.0.1:0", "--data", data,
+	}, args...)...)
+	p.cmd.Env = append(os.Environ(), asBinary+"=1")
+	out, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address := make(chan string, 1)
+	go p.follow(out, address)
+	select {
+	case a := <-address:
+		p.url = "ws://" + a
+	case <-p.read:
+		t.Fatalf("the server did not start: %s", p.output())
+	}
+	t.Cleanup(func() { _ = p.kill() })
+	return p
+}
+
+func (p *process) follow(out io.Reader, address chan<- string) {
+	defer close(p.read)
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		p.mu.Lock()
+		p.log.WriteString(lines.Text() + "\n")
+		p.mu.Unlock()
+		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
+			address <- m[1]
+		}
+	}
+}
+
+func (p *process) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+// end sends a signal and waits for the process.
+func (p *process) end(sig os.Signal) error {
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		return err
+	}
+	<-p.read
+	return p.cmd.Wait()
+}
+
+func (p *process) kill() error { return p.end(syscall.SIGKILL) }
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServeDrainsOnSIGTERM(t *testing.T) {
+	ctx := within(t, 30*time.Second)
+	p := serve(t, t.TempDir())
+	c, err := servertest.Dial(ctx, p.url, "alice")
+	check(t, err)
+	defer c.CloseNow()
+	if err := p.end(syscall.SIGTERM); err != nil {
+		t.Errorf("parley serve: %v: %s", err, p.output())
+	}
+	code, err := c.Ended(ctx)
+	check(t, err)
+	if code != websocket.StatusCode(session.CloseRestarting) {
+		t.Errorf("the client's connection ended with %d", code)
+	}
+}
+
+func TestOneServerPerFolder(t *testing.T) {
+	dir := t.TempDir()
+	serve(t, dir)
+	second := exec.Command(os.Args[0], "serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir)
+	second.Env = append(os.Environ(), asBinary+"=1")
+	out, err := second.CombinedOutput()
+	if err == nil || second.ProcessState.ExitCode() != exitFailure {
+		t.Fatalf("a second server on the same folder: %v", err)
+	}
+	if text := strings.TrimSpace(string(out)); strings.Contains(text, "\n") || !strings.Contains(text, dir) {
+		t.Errorf("it said: %q, want one line that names the folder", text)
+	}
+}
+
+func TestThePortIsTaken(t *testing.T) {
+	p := serve(t, t.TempDir())
+	second := exec.Command(os.Args[0], "serve", "--dev", "--listen", strings.TrimPrefix(p.url, "ws://"), "--data", t.TempDir())
+	second.Env = append(os.Environ(), asBinary+"=1")
+	out, _ := second.CombinedOutput()
+	if second.ProcessState.ExitCode() != exitFailure || !strings.Contains(string(out), "--listen picks another port") {
+		t.Errorf("exit %d: %s", second.ProcessState.ExitCode(), out)
+	}
+}
