@@ -21,6 +21,7 @@ var readerParams = url.Values{
 const (
 	sqlSnapshot  = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlChanges   = "SELECT n, hash, chunk FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
+	sqlCount     = "SELECT coalesce(max(n), 0) FROM change WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlDocuments = `SELECT id, (SELECT coalesce(max(n), 0) FROM change WHERE change.document = document.key),
 		coalesce(snapshot.changes, 0), coalesce(length(snapshot.data), 0)
 		FROM document LEFT JOIN snapshot ON snapshot.document = document.key
@@ -139,6 +140,12 @@ func loadError(ctx context.Context, doc crdt.DocumentID, err error) error {
 }
 
 func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) error {
+	count, err := c.integer(sqlCount, doc[:])
+	if err != nil {
+		return err
+	}
+	st.Hashes = make([]crdt.Hash, 0, max(0, int(count)-st.First))
+	st.Chunks = make([][]byte, 0, cap(st.Hashes))
 	next := st.First
 	return c.query(ctx, func(v []driver.Value) error {
 		next++
