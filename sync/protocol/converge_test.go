@@ -4,8 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	"parley/crdt"
+	"parley/sync/protocol"
 )
 
 // runs returns how many random histories to try: PARLEY_RUNS, or normally. If
@@ -155,6 +160,107 @@ func TestJavaScriptPeersConverge(t *testing.T) {
 			n.live(20 + n.rnd.IntN(120))
 			n.settle(settleBound(n))
 			n.converged()
+		}
+	})
+}
+
+// testRefusal has servers refuse the changes of one peer from some point on.
+// That one cannot converge, but must get all that they have, and all must fall
+// silent.
+func testRefusal(t *testing.T, seed uint64, offender replica, peers ...replica) {
+	n := newNetwork(t, seed)
+	servers := star(t, n, seed, append(peers, offender)...)
+	begin := 0 // its changes are refused from this one on
+	if n.rnd.IntN(2) == 0 {
+		begin = n.rnd.IntN(8)
+	}
+	for _, s := range servers {
+		s.refuse = func(c crdt.Node) bool {
+			return strings.HasSuffix(c.Actor.String(), offenderActor) && c.Seq > uint64(begin)
+		}
+	}
+	for range 2 {
+		n.live(20 + n.rnd.IntN(120))
+		n.settle(settleBound(n))
+		n.agreeExcept(offender)
+	}
+}
+
+const (
+	offenderNumber = 0x66
+	offenderActor  = "66"
+)
+
+// agreeExcept checks that all but one replica have the same document, and that
+// one at least all of it.
+func (n *network) agreeExcept(offender replica) {
+	n.t.Helper()
+	all := n.replicas
+	defer func() { n.replicas = all }()
+	n.replicas = slices.DeleteFunc(slices.Clone(all), func(r replica) bool { return r == offender })
+	n.converged()
+	for _, r := range n.replicas {
+		if o, ok := r.(*own); ok && !offender.has(o.heads()) {
+			n.fatal("%s lacks changes of %s", offender.name(), o.name())
+		}
+	}
+}
+
+func TestRefusedChangesOfOldPeer(t *testing.T) {
+	runs(t, 60, func(t *testing.T, seed uint64) {
+		defer tellSeed(t, seed)
+		defer collect(seed)
+		testRefusal(t, seed, newOldPeer(t, offenderNumber), newOldPeer(t, 1), newOldPeer(t, 2))
+	})
+}
+
+func TestRefusedChangesOfJavaScriptPeer(t *testing.T) {
+	js := startJS(t)
+	runs(t, 40, func(t *testing.T, seed uint64) {
+		defer tellSeed(t, seed)
+		defer collect(seed)
+		testRefusal(t, seed, js.newPeer(offenderNumber), js.newPeer(1), newOldPeer(t, 2))
+	})
+}
+
+// A peer that is told that nothing is taken from it sends no changes if it
+// knows what that means, sends them to no avail if not, and in any case gets
+// all changes of others.
+func TestReadOnlyPeers(t *testing.T) {
+	js := startJS(t)
+	runs(t, 40, func(t *testing.T, seed uint64) {
+		defer tellSeed(t, seed)
+		defer collect(seed)
+		n := newNetwork(t, seed)
+		viewer := replica(js.newPeer(1))
+		if n.rnd.IntN(3) == 0 {
+			viewer = newOldPeer(t, 1)
+		}
+		server := newOwn(t, "server", n.rnd)
+		server.canRead, server.snapshots, server.lateDisk = true, n.rnd.IntN(2) == 0, n.rnd.IntN(2) == 0
+		n.link(n.add(server), n.add(js.newPeer(2)))
+		n.link(0, n.add(newOldPeer(t, 3)))
+		l := n.link(0, n.add(viewer))
+		server.readOnly = func(conn int) bool { return conn == l.conn[0] }
+
+		told := map[int]bool{} // connections on which the viewer was told
+		n.onDeliver = func(conn int, msg []byte) {
+			m, _ := protocol.Decode(msg, anyMessage)
+			told[conn] = told[conn] || m.Capabilities.Flags()&protocol.ReadOnly != 0
+		}
+		n.onSend = func(conn int, msg []byte) {
+			m, _ := protocol.Decode(msg, anyMessage)
+			if _, ok := viewer.(*jsPeer); ok && told[conn] && conn == l.conn[1] && len(m.Changes) > 0 {
+				n.fatal("a JavaScript viewer sends changes")
+			}
+		}
+		for range 2 {
+			n.live(20 + n.rnd.IntN(120))
+			n.settle(settleBound(n))
+			n.agreeExcept(viewer)
+		}
+		if !told[l.conn[1]] {
+			n.fatal("the viewer was never told")
 		}
 	})
 }

@@ -17,6 +17,11 @@ type Options struct {
 	// are: they are asked for.
 	Held    func(crdt.Hash) bool
 	Missing []crdt.Hash
+	// Deps returns what a refused or held change depends on, not nil even if it
+	// is nothing; nil for changes that it does not know. With it, what a peer
+	// lacks that has refused changes is known exactly; without, its Bloom filter
+	// has to do, which old peers do not always recover from.
+	Deps func(crdt.Hash) []crdt.Hash
 	// ReadOnly tells the peer that we take no changes from it, and asks for
 	// none. There is no way back: it makes the peer write V2, in which its
 	// changes cannot be taken. To let it write, begin a new connection.
@@ -35,8 +40,8 @@ const defaultMaxBytes = 8 << 20
 //
 // It decides as Automerge's generate_sync_message does, with these exceptions.
 //
-// Once all of the peer's heads are durable here, we know exactly what it lacks
-// and consult no Bloom filter. If a message brings it all of that, we say that
+// Once we know all of the peer's heads, we know exactly what it lacks and
+// consult no Bloom filter. If a message brings it all of that, we say that
 // we are in sync at our heads, instead of describing with a filter what it just
 // got.
 //
@@ -46,7 +51,7 @@ const defaultMaxBytes = 8 << 20
 // last said. Since the transport loses nothing, the peer then knows all that
 // we could tell it.
 func (s *State) Generate(g *crdt.Graph, opt Options) (*Message, bool) {
-	s.settle(g)
+	s.settle(g, opt.Deps)
 	sayReadOnly := opt.ReadOnly && !s.toldReadOnly
 	if s.InFlight && !sayReadOnly {
 		return nil, false

@@ -89,7 +89,7 @@ func (o *outgoing) cutAt(g *crdt.Graph, maxBytes int) {
 // as far as we can tell; if it is settled, exactly.
 func (s *State) lacking(g *crdt.Graph) []int {
 	if s.settled {
-		return s.unsent(g.AppendSince(nil, s.TheirHeads, s.sentHeads))
+		return s.unsent(g.AppendSince(nil, s.theirs, s.sentHeads))
 	}
 	changes := g.AppendSince(nil, s.TheirHeads, s.theirLastSync(g), s.sentHeads)
 	return s.unsent(s.notInFilters(g, changes))

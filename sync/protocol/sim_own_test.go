@@ -22,13 +22,13 @@ type own struct {
 	states map[int]*protocol.State
 
 	held    map[crdt.Hash]crdt.Node
-	refused map[crdt.Hash]bool
-	refuse  func(crdt.Node) bool // nil: nothing
+	refused map[crdt.Hash][]crdt.Hash // and what they depend on
+	refuse  func(crdt.Node) bool      // nil: nothing
 	// Messages whose changes are not durable yet, in order.
 	pending []pendingMessage
 
 	maxBytes  int
-	readOnly  map[int]bool // connections whose changes are not taken
+	readOnly  func(conn int) bool // connections whose changes are not taken
 	snapshots bool
 	snapshot  *crdt.Snapshot
 	lateDisk  bool
@@ -43,7 +43,7 @@ type pendingMessage struct {
 
 func newOwn(t *testing.T, id string, rnd *rand.Rand) *own {
 	return &own{t: t, id: id, rnd: rnd, states: map[int]*protocol.State{}, held: map[crdt.Hash]crdt.Node{},
-		refused: map[crdt.Hash]bool{}, readOnly: map[int]bool{}}
+		refused: map[crdt.Hash][]crdt.Hash{}, readOnly: func(int) bool { return false }}
 }
 
 func (o *own) name() string { return o.id }
@@ -99,10 +99,10 @@ func (o *own) receive(conn int, b []byte) error {
 
 func (o *own) add(conn int, n crdt.Node) {
 	switch {
-	case o.graph.Accepted(n.Hash) || o.refused[n.Hash]:
-	case o.readOnly[conn] || o.refuse != nil && o.refuse(n) ||
-		slices.ContainsFunc(n.Deps, func(d crdt.Hash) bool { return o.refused[d] }):
-		o.refused[n.Hash] = true
+	case o.graph.Accepted(n.Hash) || o.isRefused(n.Hash):
+	case o.readOnly(conn) || o.refuse != nil && o.refuse(n) ||
+		slices.ContainsFunc(n.Deps, o.isRefused):
+		o.refused[n.Hash] = append([]crdt.Hash{}, n.Deps...)
 		delete(o.held, n.Hash)
 	case slices.ContainsFunc(n.Deps, func(d crdt.Hash) bool { return !o.graph.Accepted(d) }):
 		o.held[n.Hash] = n
@@ -160,12 +160,25 @@ func (o *own) generate(conn int) []byte {
 func (o *own) options(conn int) protocol.Options {
 	return protocol.Options{
 		Snapshot: o.snapshot,
-		Refused:  func(h crdt.Hash) bool { return o.refused[h] },
+		Refused:  o.isRefused,
+		Deps:     o.depsOf,
 		Held:     func(h crdt.Hash) bool { _, ok := o.held[h]; return ok },
 		Missing:  o.missing(),
-		ReadOnly: o.readOnly[conn],
+		ReadOnly: o.readOnly(conn),
 		MaxBytes: o.maxBytes,
 	}
+}
+
+func (o *own) isRefused(h crdt.Hash) bool {
+	_, ok := o.refused[h]
+	return ok
+}
+
+func (o *own) depsOf(h crdt.Hash) []crdt.Hash {
+	if n, ok := o.held[h]; ok {
+		return append([]crdt.Hash{}, n.Deps...)
+	}
+	return o.refused[h]
 }
 
 func (o *own) missing() []crdt.Hash {

@@ -38,6 +38,8 @@ type network struct {
 	links    []*simLink
 	messages int
 	trace    []string
+
+	onSend, onDeliver func(conn int, msg []byte) // conn is the sender's, the receiver's
 }
 
 type simLink struct {
@@ -50,7 +52,8 @@ type simLink struct {
 }
 
 func newNetwork(t *testing.T, seed uint64) *network {
-	return &network{t: t, rnd: rand.New(rand.NewPCG(seed, 0))}
+	nothing := func(int, []byte) {}
+	return &network{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), onSend: nothing, onDeliver: nothing}
 }
 
 func (n *network) add(r replica) int {
@@ -107,6 +110,7 @@ func (n *network) send(l *simLink, side int) bool {
 	}
 	n.messages++
 	n.note("%4d    %s -> %s: %s", n.messages, n.replicas[l.ends[side]].name(), n.replicas[l.ends[1-side]].name(), describe(msg))
+	n.onSend(l.conn[side], msg)
 	if n.rnd.Float64() < l.mangle {
 		msg = saturateBlooms(msg)
 	}
@@ -121,6 +125,7 @@ func (n *network) deliver(l *simLink, side int) bool {
 	}
 	msg := l.queues[side][0]
 	l.queues[side] = l.queues[side][1:]
+	n.onDeliver(l.conn[side], msg)
 	if err := n.replicas[l.ends[side]].receive(l.conn[side], msg); err != nil {
 		n.fatal("%s receives %s: %v", n.replicas[l.ends[side]].name(), describe(msg), err)
 	}

@@ -32,8 +32,9 @@ type State struct {
 	InFlight bool
 
 	lastSentNeed []crdt.Hash
-	heard        bool // the peer has sent a message
-	settled      bool // all of TheirHeads are durable here: we know exactly what the peer has
+	heard        bool        // the peer has sent a message
+	settled      bool        // we know exactly what the peer has of what is durable here:
+	theirs       []crdt.Hash // these, and all they depend on
 	toldReadOnly bool
 	resetSent    bool // for the LastSync that we do not know
 	resends      int  // how often we forgot what we had sent, since the peer was last in step
@@ -66,7 +67,7 @@ func (s *State) Receive(g *crdt.Graph, m *Message) {
 	if s.lostOurs(g, m, answered) {
 		s.forgetSent()
 	}
-	s.settle(g)
+	s.settle(g, nil)
 	if !s.settled {
 		s.TheirHave = cloneHaves(m.Have)
 		s.noteKnown(g)
@@ -120,10 +121,14 @@ func (s *State) forgetSent() {
 	s.HaveResponded = false
 }
 
-// settle notices when all that the peer has is durable here. From then on its
-// heads say exactly what it has, and its filters and wishes are not needed.
-func (s *State) settle(g *crdt.Graph) {
-	if s.settled || !s.heard || len(g.Missing(s.TheirHeads)) > 0 {
+// settle notices when the peer's heads say exactly what it has. From then on
+// its filters and wishes are not needed.
+func (s *State) settle(g *crdt.Graph, depsOf func(crdt.Hash) []crdt.Hash) {
+	if s.settled || !s.heard {
+		return
+	}
+	theirs, ok := frontier(g, s.TheirHeads, depsOf)
+	if !ok {
 		return
 	}
 	s.settled = true
@@ -131,12 +136,45 @@ func (s *State) settle(g *crdt.Graph) {
 	s.TheirNeed, s.TheirHave = nil, nil
 	if slices.Equal(s.TheirHeads, g.Heads()) {
 		s.TheirHeads = g.Heads() // let go of the message's copy
+		theirs = g.Heads()
 		s.sentHeads, s.sent = nil, nil
 		s.resends = 0
 	} else {
-		s.cutSent(g, s.TheirHeads)
+		s.cutSent(g, theirs)
 	}
-	s.SharedHeads = s.TheirHeads
+	s.theirs = theirs
+	s.SharedHeads = theirs
+}
+
+// frontier returns the durable changes that are among heads or, behind changes
+// whose deps depsOf knows, nearest to them: with their ancestors they are all
+// the durable changes that a peer with these heads has. It fails if there is a
+// change that nobody knows.
+func frontier(g *crdt.Graph, heads []crdt.Hash, depsOf func(crdt.Hash) []crdt.Hash) ([]crdt.Hash, bool) {
+	outside := g.Missing(heads)
+	if len(outside) == 0 {
+		return heads, true
+	}
+	if depsOf == nil {
+		return nil, false
+	}
+	found := durable(g, heads)
+	seen := make(map[crdt.Hash]bool)
+	for len(outside) > 0 {
+		h := outside[len(outside)-1]
+		outside = outside[:len(outside)-1]
+		if seen[h] {
+			continue
+		}
+		seen[h] = true
+		deps := depsOf(h)
+		if deps == nil {
+			return nil, false
+		}
+		found = append(found, durable(g, deps)...)
+		outside = append(outside, g.Missing(deps)...)
+	}
+	return crdt.SortHashes(found), true
 }
 
 // noteKnown learns what it can from a message whose heads we do not all have.
