@@ -21,7 +21,9 @@ func (l *caseList) columns() {
 			l.Columns[i].Data = Deflate(l.Columns[i].Data)
 		})
 		l.layout(BadColumn, class, "empty column "+hexName(spec), func(l *Layout) { l.SetColumn(spec, []byte{}) })
-		l.layout(BadColumn, class, "missing column "+hexName(spec), func(l *Layout) { l.SetColumn(spec, nil) })
+		if spec != ColExpand { // without it, nothing expands
+			l.layout(BadColumn, class, "missing column "+hexName(spec), func(l *Layout) { l.SetColumn(spec, nil) })
+		}
 		l.layout(BadColumn, class, "column twice "+hexName(spec), func(l *Layout) {
 			i := columnAt(l, spec)
 			l.Columns = slices.Insert(l.Columns, i, l.Columns[i])

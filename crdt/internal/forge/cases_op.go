@@ -283,7 +283,7 @@ func (l *caseList) odd() {
 	ok("no operations", func(*scene, *Edit) {})
 	ok("everything", func(s *scene, e *Edit) { e.c.Ops = s.copyOfNext(e).Ops })
 	ok("before 1970", func(_ *scene, e *Edit) { e.At(-1<<40, "", nil); e.Put(Root, "k", Int(1)) })
-	ok("extra bytes", func(_ *scene, e *Edit) { e.At(0, "", []byte{1, 2, 3}); e.Put(Root, "k", Int(1)) })
+	ok("extra bytes", func(_ *scene, e *Edit) { e.At(0, "", []byte{3, 2, 0xff, 0}); e.Put(Root, "k", Int(1)) })
 	ok("key without letters", func(_ *scene, e *Edit) { e.Put(Root, "", Int(1)) })
 	ok("unicode", func(_ *scene, e *Edit) {
 		e.At(0, "😀", nil)
@@ -321,6 +321,10 @@ func (l *caseList) changedAt() {
 	c.Deps, c.StartOp = []Hash{s.first.Hash()}, s.alice.maxOp+1
 	l.after(s, "", "odd but honest", "changed at older heads", c.Chunk())
 	l.last().Want = Accepted
+	l.cases = append(l.cases, Case{
+		Class: "odd but honest", Name: "changed at no heads", Want: Accepted,
+		Inputs: []Blob{{Head: firstChange(func(c *Change) { c.StartOp = 20 })}},
+	})
 }
 
 // copyOfNext is what next would make of the edit.

@@ -21,7 +21,7 @@ func NewMutator(seed uint64) *Mutator { return &Mutator{rand.New(rand.NewPCG(see
 // chunks are in the history's order. Changes that depended on a mutated change
 // depend on the mutant.
 func (m *Mutator) History() [][]byte {
-	history := History(m.rng, 2+m.rng.IntN(6), 2+m.rng.IntN(8))
+	history, hashes := hashedHistory(m.rng, 2+m.rng.IntN(6), 2+m.rng.IntN(8))
 	wrong := map[int]bool{}
 	for range 1 + m.rng.IntN(3) {
 		wrong[m.rng.IntN(len(history))] = true
@@ -29,22 +29,40 @@ func (m *Mutator) History() [][]byte {
 	renamed := map[Hash]Hash{}
 	chunks := make([][]byte, len(history))
 	for i, c := range history {
-		was := c.Hash()
+		follows := false
 		for j, d := range c.Deps {
 			if h, ok := renamed[d]; ok {
-				c.Deps[j] = h
+				c.Deps[j], follows = h, true
 			}
 		}
 		slices.SortFunc(c.Deps, compareHashes)
-		chunks[i] = c.Chunk()
 		if wrong[i] {
 			chunks[i] = m.Change(c, history[:i])
+		} else {
+			chunks[i] = c.Chunk()
 		}
-		if l, err := Dissect(chunks[i]); err == nil {
-			renamed[was] = l.Hash()
+		if wrong[i] || follows {
+			if l, err := Dissect(chunks[i]); err == nil {
+				renamed[hashes[i]] = l.Hash()
+			}
 		}
 	}
 	return chunks
+}
+
+// Batch makes an honest history and n mutants of its last change: the setup is
+// the history without it.
+func (m *Mutator) Batch(n int) (setup, mutants [][]byte) {
+	history := History(m.rng, 2+m.rng.IntN(6), 2+m.rng.IntN(8))
+	last := len(history) - 1
+	for _, c := range history[:last] {
+		setup = append(setup, c.Chunk())
+	}
+	p := newPool(history[last], history[:last])
+	for range n {
+		mutants = append(mutants, m.mutate(history[last], p))
+	}
+	return setup, mutants
 }
 
 func compareHashes(a, b Hash) int { return bytes.Compare(a[:], b[:]) }
@@ -60,12 +78,15 @@ func (m *Mutator) Chunk(chunk []byte) []byte {
 
 // Change mutates c, which comes after the changes of history, and encodes it.
 func (m *Mutator) Change(c *Change, history []*Change) []byte {
+	return m.mutate(c, newPool(c, history))
+}
+
+func (m *Mutator) mutate(c *Change, p *pool) []byte {
 	wrong := *c
 	wrong.Ops = cloneOps(c.Ops)
 	wrong.Deps = slices.Clone(c.Deps)
 	level := m.rng.IntN(20)
 	if level < 14 {
-		p := newPool(&wrong, history)
 		for range 1 + m.rng.IntN(3) {
 			m.meaning(&wrong, p)
 		}
@@ -83,7 +104,7 @@ func (m *Mutator) Change(c *Change, history []*Change) []byte {
 		body := m.bytes(l.Body())
 		return Frame(TypeChange, body)
 	}
-	if m.rng.IntN(10) == 0 {
+	if m.rng.IntN(50) == 0 {
 		l.Type = TypeDeflated
 	}
 	return l.Chunk()
@@ -253,7 +274,7 @@ func (m *Mutator) header(c *Change, p *pool) {
 	case 3:
 		c.Message = pick(rng, []string{"", "other", "\xff", "😀"})
 	case 4:
-		c.Extra = pick(rng, [][]byte{nil, {0}, {1, 2, 3}, bytes.Repeat([]byte{7}, 300)})
+		c.Extra = pick(rng, [][]byte{nil, {0}, {1, 2, 3, 4}, bytes.Repeat([]byte{7}, 300)})
 	case 5:
 		c.Deps = nil
 	case 6:

@@ -45,27 +45,31 @@ func (w *Writer) Change(edit func(e *Edit)) *Change {
 		Deps: slices.Clone(w.heads), Actor: w.Actor, Seq: w.seq + 1, StartOp: w.maxOp + 1,
 	}}
 	edit(e)
-	w.finish(e.c)
+	w.finish(e.c, e.c.Hash())
 	return e.c
 }
 
 // Apply takes in changes of other writers, in causal order.
 func (w *Writer) Apply(cs ...*Change) {
 	for _, c := range cs {
-		for i := range c.Ops {
-			w.applyOp(c.OpID(i), &c.Ops[i])
-		}
-		w.finish(c)
+		w.apply(c, c.Hash())
 	}
 }
 
-func (w *Writer) finish(c *Change) {
+func (w *Writer) apply(c *Change, hash Hash) {
+	for i := range c.Ops {
+		w.applyOp(c.OpID(i), &c.Ops[i])
+	}
+	w.finish(c, hash)
+}
+
+func (w *Writer) finish(c *Change, hash Hash) {
 	if c.Actor == w.Actor {
 		w.seq = c.Seq
 	}
 	w.maxOp = max(w.maxOp, c.StartOp+uint64(len(c.Ops))-1)
 	w.heads = slices.DeleteFunc(w.heads, func(h Hash) bool { return slices.Contains(c.Deps, h) })
-	w.heads = append(w.heads, c.Hash())
+	w.heads = append(w.heads, hash)
 	slices.SortFunc(w.heads, func(a, b Hash) int { return slices.Compare(a[:], b[:]) })
 }
 
@@ -182,32 +186,34 @@ func (e *Edit) add(o Op) ID {
 // operations each, by writers that now and then take in each other's, in an
 // order in which a document can accept them. It depends on rng alone.
 func History(rng *rand.Rand, changes, ops int) []*Change {
-	writers := make([]*Writer, 2+rng.IntN(2))
-	seen := make([]map[Hash]bool, len(writers))
-	for i := range writers {
-		writers[i] = NewWriter(fmt.Sprintf("writer-%c-%08x", 'a'+rune(len(writers)-i), rng.Uint32()))
-		seen[i] = map[Hash]bool{}
-	}
-	var all []*Change
-	for len(all) < changes {
-		i := rng.IntN(len(writers))
-		if len(all) == 1 || rng.IntN(3) == 0 {
-			catchUp(writers[i], seen[i], all)
-		}
-		c := writers[i].Change(func(e *Edit) { e.random(rng, 1+rng.IntN(ops)) })
-		seen[i][c.Hash()] = true
-		all = append(all, c)
-	}
-	return all
+	cs, _ := hashedHistory(rng, changes, ops)
+	return cs
 }
 
-func catchUp(w *Writer, seen map[Hash]bool, all []*Change) {
-	for _, c := range all {
-		if h := c.Hash(); !seen[h] {
-			seen[h] = true
-			w.Apply(c)
-		}
+// hashedHistory is [History] with the changes' hashes.
+func hashedHistory(rng *rand.Rand, changes, ops int) (cs []*Change, hashes []Hash) {
+	writers := make([]*Writer, 2+rng.IntN(2))
+	has := make([][]bool, len(writers)) // which changes each writer has
+	for i := range writers {
+		writers[i] = NewWriter(fmt.Sprintf("writer-%c-%08x", 'a'+rune(len(writers)-i), rng.Uint32()))
+		has[i] = make([]bool, changes)
 	}
+	for len(cs) < changes {
+		i := rng.IntN(len(writers))
+		w := writers[i]
+		if len(cs) == 1 || rng.IntN(3) == 0 {
+			for j, c := range cs {
+				if !has[i][j] {
+					w.apply(c, hashes[j])
+					has[i][j] = true
+				}
+			}
+		}
+		has[i][len(cs)] = true
+		cs = append(cs, w.Change(func(e *Edit) { e.random(rng, 1+rng.IntN(ops)) }))
+		hashes = append(hashes, w.heads[0]) // its own change depends on all others
+	}
+	return cs, hashes
 }
 
 // random adds n operations of all kinds.

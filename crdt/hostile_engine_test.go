@@ -1,0 +1,266 @@
+package crdt_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/automerge/automerge-go"
+
+	"parley/crdt"
+	"parley/crdt/internal/forge"
+)
+
+// The engine aborts its process on changes that it does not expect, so what
+// the gate accepts is tried on it in a child process: this test binary, run
+// again with engineChild set.
+const (
+	engineChild = "PARLEY_ENGINE_CHILD"
+	engineTime  = 30 * time.Second // for one history, on a busy machine
+	childJobs   = 500              // histories for one child
+)
+
+// TestAcceptedMutantsAreSafe is why the gate exists: what it accepts does not
+// abort or hang the engine, and leaves a document that can be saved and loaded.
+func TestAcceptedMutantsAreSafe(t *testing.T) {
+	want := runs(t, 3000)
+	m := forge.NewMutator(2)
+	tried := 0
+	for tried < want {
+		jobs := acceptedMutants(t, m, min(childJobs, want-tried))
+		tried += len(jobs)
+		for _, bad := range tryOnEngine(t, jobs) {
+			t.Errorf("%s\n%s", bad.verdict, describe(bad.history))
+		}
+	}
+	t.Logf("%d accepted mutants", tried)
+}
+
+// TestAcceptedCasesAreSafe does the same with the odd changes that have names.
+func TestAcceptedCasesAreSafe(t *testing.T) {
+	var jobs [][][]byte
+	for _, c := range forge.Cases() {
+		if c.Want == forge.Accepted {
+			jobs = append(jobs, append(slices.Clone(c.Setup), c.Inputs[0].Bytes()))
+		}
+	}
+	for _, bad := range tryOnEngine(t, jobs) {
+		t.Errorf("%s\n%s", bad.verdict, describe(bad.history))
+	}
+}
+
+// acceptedMutants returns n histories that the gate has accepted: honest ones
+// that end with a mutant, and ones with several.
+func acceptedMutants(t *testing.T, m *forge.Mutator, n int) [][][]byte {
+	var jobs [][][]byte
+	for len(jobs) < n {
+		setup, mutants := m.Batch(20)
+		d := setUp(t, setup)
+		for _, chunk := range mutants {
+			if give(d, chunk).Status == crdt.Accepted {
+				jobs = append(jobs, append(slices.Clone(setup), chunk))
+				d = setUp(t, setup)
+			}
+		}
+		d = crdt.NewDocument(crdt.Limits{})
+		var chain [][]byte
+		for _, chunk := range m.History() {
+			if give(d, chunk).Status == crdt.Accepted {
+				chain = append(chain, chunk)
+			}
+		}
+		if len(chain) > 0 {
+			jobs = append(jobs, chain)
+		}
+	}
+	return jobs[:n]
+}
+
+// finding is a history that the engine does not survive.
+type finding struct {
+	history [][]byte
+	verdict string
+}
+
+// tryOnEngine gives every history to the engine, in children, and returns those
+// that went wrong.
+func tryOnEngine(t *testing.T, jobs [][][]byte) (bad []finding) {
+	t.Helper()
+	for len(jobs) > 0 {
+		verdicts, died := runChild(t, jobs)
+		for i, v := range verdicts {
+			if v != "ok" {
+				bad = append(bad, finding{jobs[i], v})
+			}
+		}
+		jobs = jobs[len(verdicts):]
+		if died != "" && len(jobs) > 0 {
+			bad = append(bad, finding{jobs[0], died})
+			jobs = jobs[1:]
+		}
+	}
+	return bad
+}
+
+// runChild returns a verdict for each history until the child is done or dies;
+// died says how.
+func runChild(t *testing.T, jobs [][][]byte) (verdicts []string, died string) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestEngineChild$")
+	cmd.Env = append(os.Environ(), engineChild+"=1", "MALLOC_ARENA_MAX=1")
+	cmd.Stdin = bytes.NewReader(encodeJobs(jobs))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	hang := time.AfterFunc(engineTime, func() { _ = cmd.Process.Kill() })
+	for lines := bufio.NewScanner(out); len(verdicts) < len(jobs) && lines.Scan(); {
+		hang.Reset(engineTime)
+		verdicts = append(verdicts, lines.Text())
+	}
+	hang.Stop()
+	err = cmd.Wait()
+	if len(verdicts) == len(jobs) {
+		return verdicts, ""
+	}
+	return verdicts, fmt.Sprintf("the engine died (%v): %.400s", err, stderr.String())
+}
+
+func encodeJobs(jobs [][][]byte) []byte {
+	var b []byte
+	for _, job := range jobs {
+		b = binary.AppendUvarint(b, uint64(len(job)))
+		for _, chunk := range job {
+			b = append(binary.AppendUvarint(b, uint64(len(chunk))), chunk...)
+		}
+	}
+	return b
+}
+
+// describe writes a history so that it can be read and tried again.
+func describe(history [][]byte) string {
+	var s strings.Builder
+	for _, chunk := range history {
+		fmt.Fprintln(&s, hex.EncodeToString(chunk))
+	}
+	return s.String()
+}
+
+// TestEngineChild is the child: it reads histories and writes a line for each.
+func TestEngineChild(t *testing.T) {
+	if os.Getenv(engineChild) == "" {
+		t.Skip("runs as the child of the tests that call the engine")
+	}
+	in := bufio.NewReader(os.Stdin)
+	for i := 0; ; i++ {
+		job, err := readJob(in)
+		if err != nil {
+			return
+		}
+		verdict := "ok"
+		if err := tryHistory(job); err != nil {
+			verdict = strings.ReplaceAll(err.Error(), "\n", " ")
+		}
+		fmt.Println(verdict)
+		if i%100 == 0 {
+			runtime.GC() // the binding frees documents in finalizers alone
+		}
+	}
+}
+
+func readJob(in *bufio.Reader) ([][]byte, error) {
+	n, err := binary.ReadUvarint(in)
+	if err != nil {
+		return nil, err
+	}
+	job := make([][]byte, n)
+	for i := range job {
+		size, err := binary.ReadUvarint(in)
+		if err != nil {
+			return nil, err
+		}
+		job[i] = make([]byte, size)
+		if _, err := io.ReadFull(in, job[i]); err != nil {
+			return nil, err
+		}
+	}
+	return job, nil
+}
+
+// tryHistory loads a history in the ways that a replica can get it, and what
+// each saves again. All must end with the same heads and every change.
+func tryHistory(history [][]byte) error {
+	whole, err := automerge.Load(bytes.Join(history, nil))
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	heads := headsOf(whole)
+	if err := reload("whole", whole, heads, len(history)); err != nil {
+		return err
+	}
+	step, err := automerge.Load(history[0])
+	if err != nil {
+		return fmt.Errorf("load the first: %w", err)
+	}
+	for i, chunk := range history[1:] {
+		if err := step.LoadIncremental(chunk); err != nil {
+			return fmt.Errorf("load change %d: %w", i+1, err)
+		}
+	}
+	if err := reload("one by one", step, heads, len(history)); err != nil {
+		return err
+	}
+	turned := slices.Clone(history)
+	slices.Reverse(turned)
+	backward, err := automerge.Load(bytes.Join(turned, nil))
+	if err != nil {
+		return fmt.Errorf("load backward: %w", err)
+	}
+	return reload("backward", backward, heads, len(history))
+}
+
+func reload(how string, doc *automerge.Doc, heads string, changes int) error {
+	if got := headsOf(doc); got != heads {
+		return fmt.Errorf("%s: heads %s, want %s", how, got, heads)
+	}
+	again, err := automerge.Load(doc.Save())
+	if err != nil {
+		return fmt.Errorf("poisoned, %s: %w", how, err)
+	}
+	if got := headsOf(again); got != heads {
+		return fmt.Errorf("poisoned, %s: heads %s, want %s", how, got, heads)
+	}
+	cs, err := again.Changes()
+	if err != nil || len(cs) != changes {
+		return fmt.Errorf("poisoned, %s: %d changes (%v), want %d", how, len(cs), err, changes)
+	}
+	return nil
+}
+
+func headsOf(doc *automerge.Doc) string {
+	var hs []string
+	for _, h := range doc.Heads() {
+		hs = append(hs, h.String())
+	}
+	slices.Sort(hs)
+	return strings.Join(hs, " ")
+}
