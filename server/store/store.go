@@ -166,7 +166,7 @@ func syncFolder(dir string) error {
 func (s *Store) identify(path string) (int, error) {
 	c, err := s.opt.connect.open(dsn(path, url.Values{}))
 	if err != nil {
-		return 0, fmt.Errorf("open %s: %w", path, err)
+		return 0, unreadable(path, err)
 	}
 	version, err := identify(c, s.dir, path)
 	return version, errors.Join(err, c.Close())
