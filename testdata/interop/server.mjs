@@ -1,0 +1,114 @@
+// The server under test, as a process that tests may stop, kill and start again
+// on the same port and data. One of these says which it is:
+//
+//   PARLEY_BIN        the binary: it is started with serve --dev --plain-documents
+//   PARLEY_SERVER_JS  if 1: automerge-repo's own server, see incumbent.mjs
+//   PARLEY_URL        a server that runs already, ws://host:port; tests that
+//                     would have to stop it are skipped
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import { fileURLToPath } from "node:url"
+import { after, before, beforeEach } from "node:test"
+
+const startDeadline = 15_000 // ms until it must listen
+const stopDeadline = 15_000 // ms until it must have ended after SIGTERM
+
+function command(listen, data) {
+  const flags = ["--listen", listen, "--data", data]
+  if (process.env.PARLEY_SERVER_JS === "1") {
+    return [process.execPath, fileURLToPath(new URL("incumbent.mjs", import.meta.url)), ...flags]
+  }
+  if (process.env.PARLEY_BIN) return [process.env.PARLEY_BIN, "serve", "--dev", "--plain-documents", ...flags]
+  throw new Error("say which server to test: set PARLEY_BIN, PARLEY_SERVER_JS=1 or PARLEY_URL")
+}
+
+class Server {
+  url = process.env.PARLEY_URL
+  restartable = process.env.PARLEY_URL === undefined
+  #process
+  #output = ""
+  #port = 0
+  #data
+
+  // start begins a process, or one more on the data and the port of the last.
+  async start() {
+    if (!this.restartable) return
+    this.#data ??= fs.mkdtempSync(path.join(os.tmpdir(), "parley-interop-"))
+    const [program, ...args] = command(`127.0.0.1:${this.#port}`, this.#data)
+    this.#output = ""
+    this.#process = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] })
+    const listening = new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error("the server does not listen" + this.#tail())), startDeadline)
+      const settle = (outcome, value) => {
+        clearTimeout(timer)
+        outcome(value)
+      }
+      const read = text => {
+        this.#output = (this.#output + text).slice(-20_000)
+        const found = this.#output.match(/listening on http:\/\/[^\s:]+:(\d+)/)
+        if (found) settle(resolve, +found[1])
+      }
+      this.#process.stdout.setEncoding("utf8").on("data", read)
+      this.#process.stderr.setEncoding("utf8").on("data", read)
+      this.#process.once("error", error => settle(reject, error))
+      this.#process.once("exit", () => settle(reject, new Error("the server ended at once" + this.#tail())))
+    })
+    this.#port = await listening
+    this.url = `ws://127.0.0.1:${this.#port}`
+  }
+
+  get running() {
+    return !this.restartable || (this.#process?.exitCode === null && this.#process.signalCode === null)
+  }
+
+  // ensure starts the server again if the last test has been its end.
+  async ensure() {
+    if (!this.running) await this.start()
+  }
+
+  // stop asks the process to end, and fails if it does not.
+  async stop() {
+    if (!this.running || !this.restartable) return
+    const ended = once(this.#process, "exit")
+    this.#process.kill("SIGTERM")
+    const timer = setTimeout(() => this.#process.kill("SIGKILL"), stopDeadline)
+    await ended
+    clearTimeout(timer)
+    if (this.#process.signalCode === "SIGKILL") throw new Error("the server does not end on SIGTERM" + this.#tail())
+  }
+
+  // kill ends the process as a crash would.
+  async kill() {
+    if (!this.running) return
+    const ended = once(this.#process, "exit")
+    this.#process.kill("SIGKILL")
+    await ended
+  }
+
+  async close() {
+    if (!this.restartable) return
+    await this.kill()
+    if (this.#data) fs.rmSync(this.#data, { recursive: true, force: true })
+  }
+
+  // assertRunning fails, with the last of what it printed, if the process has ended.
+  assertRunning() {
+    if (!this.running) throw new Error("the server has ended" + this.#tail())
+  }
+
+  #tail() {
+    return this.#output ? `; its last words:\n${this.#output.slice(-2_000)}` : ""
+  }
+}
+
+// useServer gives a test file a server of its own.
+export function useServer() {
+  const server = new Server()
+  before(() => server.start())
+  beforeEach(() => server.ensure())
+  after(() => server.close())
+  return server
+}
