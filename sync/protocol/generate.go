@@ -109,6 +109,7 @@ func (s *State) reset(g *crdt.Graph, opt Options) *Message {
 	m.Have = []Have{{}}
 	s.lastSentNeed = nil
 	s.resetSent = true
+	s.InFlight = true
 	return m
 }
 

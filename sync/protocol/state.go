@@ -27,8 +27,8 @@ type State struct {
 	TheirHave         []Have       // likewise
 	TheirCapabilities Capabilities // as last sent; nil: never
 	HaveResponded     bool         // the peer has had a message from us
-	// InFlight: our last message was cut at Options.MaxBytes and the peer has
-	// not answered it. Nothing is sent until it does.
+	// InFlight: our last message was cut at Options.MaxBytes, or asked the peer
+	// to describe itself anew, and is not answered. Nothing is sent until it is.
 	InFlight bool
 
 	lastSentNeed []crdt.Hash
