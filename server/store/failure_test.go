@@ -425,7 +425,9 @@ func TestSnapshotGivesWay(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		all.Go(func() { o.done("left")(s.PutSnapshot(ctx, doc, crdt.Snapshot{Changes: 1, Data: []byte("left")})) })
 		synctest.Wait()
-		all.Go(func() { o.done("snapshot")(s.PutSnapshot(t.Context(), doc, crdt.Snapshot{Changes: 1, Data: []byte("kept")})) })
+		all.Go(func() {
+			o.done("snapshot")(s.PutSnapshot(t.Context(), doc, crdt.Snapshot{Changes: 1, Data: []byte("kept")}))
+		})
 		cancel()
 		synctest.Wait()
 		o.add(s, "change", doc, a[1:]...)
