@@ -29,6 +29,18 @@ type request struct {
 	Heads    []crdt.Hash
 }
 
+// size is about what the request takes as a frame, and no more than that.
+func (r request) size() int {
+	n := len(r.Heads) * len(crdt.Hash{})
+	if r.Snapshot != nil {
+		n += len(r.Snapshot.Data)
+	}
+	for _, c := range r.Chunks {
+		n += len(c)
+	}
+	return n
+}
+
 // What a request asks for.
 const (
 	opCompact     = "compact"
@@ -57,9 +69,13 @@ func encode(v any) ([]byte, error) {
 		return nil, err
 	}
 	if len(b) > maxFrame {
-		return nil, fmt.Errorf("%d bytes are more than the %d that the engine's process takes or gives", len(b), maxFrame)
+		return nil, tooLarge(len(b))
 	}
 	return b, nil
+}
+
+func tooLarge(n int) error {
+	return fmt.Errorf("%d bytes are more than the %d that the engine's process takes or gives", n, maxFrame)
 }
 
 func decode(b []byte, v any) error { return decoding.Unmarshal(b, v) }

@@ -38,7 +38,7 @@ var (
 // Options of a worker. Zero values stand for the defaults.
 type Options struct {
 	Command     []string      // the child's argv: this program and what makes it call Serve. Required
-	Timeout     time.Duration // for a request, from when the child gets it; default 1 minute
+	Timeout     time.Duration // for a request, from when its turn comes; default 1 minute
 	IdleAfter   time.Duration // the child is stopped after so long without a request; default 1 minute
 	MemoryLimit int64         // bytes the child may map beyond what it starts with (Linux); default 2 GiB, negative: none
 	Logger      *slog.Logger  // starts, stops and failures; default none
@@ -182,6 +182,9 @@ func (w *Worker) serve(c call) (answer, error) {
 	if err := c.ctx.Err(); err != nil {
 		return answer{}, err
 	}
+	if n := c.ask.size(); n > maxFrame {
+		return answer{}, fmt.Errorf("%w: %w", ErrRefused, tooLarge(n))
+	}
 	frame, err := encode(c.ask)
 	if err != nil {
 		return answer{}, fmt.Errorf("%w: %w", ErrRefused, err)
@@ -234,4 +237,3 @@ func (w *Worker) stop(reason string, attrs ...any) {
 	w.child = nil
 	w.opt.Logger.Log(context.Background(), level, "compaction process stopped", attrs...)
 }
-

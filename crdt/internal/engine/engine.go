@@ -93,7 +93,7 @@ func opened(r *C.AMresult) (*Doc, error) {
 // glibc keeps freed pieces for itself: without the call a process that once held
 // a large document stays as large as that. It costs some milliseconds, as much
 // as reading a small document, so those do without.
-const trimAbove = 16 << 10
+const trimAbove = 4 << 10
 
 // Close frees the document. It may be called more than once; no other method
 // may be called after it.

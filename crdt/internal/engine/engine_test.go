@@ -344,6 +344,36 @@ func TestMemoryStaysFlat(t *testing.T) {
 	}
 }
 
+// A process that once held a large document does not stay large, even if a
+// small one came after it on the heap.
+func TestCloseReturnsMemory(t *testing.T) {
+	runtime.LockOSThread() // for one malloc arena
+	defer runtime.UnlockOSThread()
+	d := newDoc(t, "actor")
+	var chunks [][]byte
+	for i := range 5000 {
+		must(t, d.Put(engine.Path{"k"}, int64(i)))
+		chunks = append(chunks, must2(t, func() ([]byte, error) { return d.Commit("", 0) }))
+	}
+	saved := must2(t, d.Save)
+	d.Close()
+	before := residentSize(t)
+	var large []*engine.Doc
+	for range 5 {
+		large = append(large, load(t, saved))
+	}
+	load(t, nil, chunks[0])
+	held := residentSize(t) - before
+	for _, d := range large {
+		d.Close()
+	}
+	left := residentSize(t) - before
+	t.Logf("%.1f MB held, %.1f MB left", float64(held)/1e6, float64(left)/1e6)
+	if left > held/5 {
+		t.Errorf("of %d bytes that the documents took, %d are left after Close", held, left)
+	}
+}
+
 func must2[T any](t testing.TB, f func() (T, error)) T {
 	t.Helper()
 	v, err := f()
