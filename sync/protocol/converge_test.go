@@ -46,6 +46,7 @@ func TestOwnReplicasConverge(t *testing.T) {
 	runs(t, 300, func(t *testing.T, seed uint64) {
 		defer tellSeed(t, seed)
 		n := newNetwork(t, seed)
+		n.losses = n.rnd.IntN(3) == 0
 		count := 2 + n.rnd.IntN(5)
 		for i := range count {
 			o := newOwn(t, fmt.Sprintf("own%d", i), rand.New(rand.NewPCG(seed, uint64(i))))
@@ -127,6 +128,7 @@ func TestOldPeersConverge(t *testing.T) {
 		defer tellSeed(t, seed)
 		defer collect(seed)
 		n := newNetwork(t, seed)
+		n.losses = n.rnd.IntN(3) == 0
 		peers := make([]replica, 1+n.rnd.IntN(4))
 		for i := range peers {
 			peers[i] = newOldPeer(t, i)
@@ -144,10 +146,11 @@ func TestOldPeersConverge(t *testing.T) {
 // servers of ours.
 func TestJavaScriptPeersConverge(t *testing.T) {
 	js := startJS(t)
-	runs(t, 60, func(t *testing.T, seed uint64) {
+	runs(t, 30, func(t *testing.T, seed uint64) {
 		defer tellSeed(t, seed)
 		defer collect(seed)
 		n := newNetwork(t, seed)
+		n.losses = n.rnd.IntN(3) == 0
 		var peers []replica
 		for i := range 1 + n.rnd.IntN(4) {
 			peers = append(peers, js.newPeer(i))
@@ -169,6 +172,7 @@ func TestJavaScriptPeersConverge(t *testing.T) {
 // silent.
 func testRefusal(t *testing.T, seed uint64, offender replica, peers ...replica) {
 	n := newNetwork(t, seed)
+	n.losses = n.rnd.IntN(3) == 0
 	servers := star(t, n, seed, append(peers, offender)...)
 	begin := 0 // its changes are refused from this one on
 	if n.rnd.IntN(2) == 0 {
@@ -207,7 +211,7 @@ func (n *network) agreeExcept(offender replica) {
 }
 
 func TestRefusedChangesOfOldPeer(t *testing.T) {
-	runs(t, 60, func(t *testing.T, seed uint64) {
+	runs(t, 30, func(t *testing.T, seed uint64) {
 		defer tellSeed(t, seed)
 		defer collect(seed)
 		testRefusal(t, seed, newOldPeer(t, offenderNumber), newOldPeer(t, 1), newOldPeer(t, 2))
@@ -216,7 +220,7 @@ func TestRefusedChangesOfOldPeer(t *testing.T) {
 
 func TestRefusedChangesOfJavaScriptPeer(t *testing.T) {
 	js := startJS(t)
-	runs(t, 40, func(t *testing.T, seed uint64) {
+	runs(t, 20, func(t *testing.T, seed uint64) {
 		defer tellSeed(t, seed)
 		defer collect(seed)
 		testRefusal(t, seed, js.newPeer(offenderNumber), js.newPeer(1), newOldPeer(t, 2))
@@ -228,10 +232,11 @@ func TestRefusedChangesOfJavaScriptPeer(t *testing.T) {
 // all changes of others.
 func TestReadOnlyPeers(t *testing.T) {
 	js := startJS(t)
-	runs(t, 40, func(t *testing.T, seed uint64) {
+	runs(t, 20, func(t *testing.T, seed uint64) {
 		defer tellSeed(t, seed)
 		defer collect(seed)
 		n := newNetwork(t, seed)
+		n.losses = n.rnd.IntN(3) == 0
 		viewer := replica(js.newPeer(1))
 		if n.rnd.IntN(3) == 0 {
 			viewer = newOldPeer(t, 1)

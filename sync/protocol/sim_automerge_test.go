@@ -21,14 +21,34 @@ type oldPeer struct {
 	doc    *automerge.Doc
 	states map[int]*automerge.SyncState
 	edits  int64
+	actor  int // of this life
 }
 
 func newOldPeer(t *testing.T, i int) *oldPeer {
-	p := &oldPeer{t: t, id: fmt.Sprintf("old%d", i), doc: automerge.New(), states: map[int]*automerge.SyncState{}}
-	if err := p.doc.SetActorID(fmt.Sprintf("%032x", 0xabc000+i)); err != nil {
-		t.Fatal(err)
-	}
+	p := &oldPeer{t: t, id: fmt.Sprintf("old%d", i), states: map[int]*automerge.SyncState{}, actor: 0xabc000 + i}
+	p.create(nil)
 	return p
+}
+
+func (p *oldPeer) create(changes []*automerge.Change) {
+	p.doc = automerge.New()
+	if err := p.doc.SetActorID(fmt.Sprintf("%032x", p.actor)); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, c := range changes { // all at once would be Doc.Apply's bug
+		if err := p.doc.LoadIncremental(c.Save()); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+func (p *oldPeer) lose(rnd *rand.Rand) {
+	changes, err := p.doc.Changes()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.actor += 0x100000
+	p.create(changes[:rnd.IntN(len(changes)+1)])
 }
 
 // collect frees what dropped peers hold in the C heap.

@@ -115,13 +115,21 @@ func (p *jsProcess) must(c jsCommand) jsAnswer {
 type jsPeer struct {
 	*jsProcess
 	id       string
+	actor    int  // of this life
 	readOnly bool // it takes no changes and says so
 }
 
 func (p *jsProcess) newPeer(i int) *jsPeer {
-	peer := &jsPeer{jsProcess: p, id: fmt.Sprintf("js%d", i)}
-	p.must(jsCommand{Op: "new", ID: peer.id, Actor: fmt.Sprintf("%032x", 0xdef000+i)})
+	peer := &jsPeer{jsProcess: p, id: fmt.Sprintf("js%d", i), actor: 0xdef000 + i}
+	p.must(jsCommand{Op: "new", ID: peer.id, Actor: peer.actorID()})
 	return peer
+}
+
+func (p *jsPeer) actorID() string { return fmt.Sprintf("%032x", p.actor) }
+
+func (p *jsPeer) lose(rnd *rand.Rand) {
+	p.actor += 0x100000
+	p.must(jsCommand{Op: "lose", ID: p.id, Actor: p.actorID(), Seed: rnd.Uint64N(1 << 31)})
 }
 
 func (p *jsPeer) name() string { return p.id }

@@ -32,7 +32,8 @@ type own struct {
 	snapshots bool
 	snapshot  *crdt.Snapshot
 	lateDisk  bool
-	edits     uint64
+	edits     uint64 // in this life
+	lives     int
 	canRead   bool // its changes are real, so that its document can be read
 }
 
@@ -53,7 +54,7 @@ func (o *own) name() string { return o.id }
 func (o *own) edit(*rand.Rand) {
 	o.commit()
 	o.edits++
-	n := makeNode(crdt.ActorID(fmt.Sprintf("%016s", o.id)), o.edits, o.graph.MaxOp()+1, o.graph.Heads())
+	n := makeNode(crdt.ActorID(fmt.Sprintf("%s-%03d", o.id, o.lives)), o.edits, o.graph.MaxOp()+1, o.graph.Heads())
 	o.graph.Append(n)
 	o.graph.MarkDurable(o.graph.Len())
 }
@@ -187,6 +188,21 @@ func (o *own) missing() []crdt.Hash {
 		missing = append(missing, n.Deps...)
 	}
 	return missing
+}
+
+func (o *own) lose(rnd *rand.Rand) {
+	o.commit()
+	old := o.graph
+	o.graph = crdt.Graph{}
+	for i := range rnd.IntN(old.Len() + 1) {
+		o.graph.Append(old.At(i))
+	}
+	o.graph.MarkDurable(o.graph.Len())
+	clear(o.held)
+	clear(o.refused)
+	o.snapshot = nil
+	o.edits = 0
+	o.lives++
 }
 
 func (o *own) heads() []crdt.Hash { return o.graph.Heads() }

@@ -22,6 +22,9 @@ type replica interface {
 	receive(conn int, msg []byte) error
 	// generate returns nil if nothing is to be sent.
 	generate(conn int) []byte
+	// lose forgets all but the first changes, as if its disk were restored to
+	// an earlier day. It is not connected.
+	lose(rnd *rand.Rand)
 	heads() []crdt.Hash
 	has(hashes []crdt.Hash) bool
 	// json returns the content, "" if this replica cannot read its document.
@@ -36,6 +39,7 @@ type network struct {
 	rnd      *rand.Rand
 	replicas []replica
 	links    []*simLink
+	losses   bool // now and then a replica loses its newest changes
 	messages int
 	trace    []string
 
@@ -142,6 +146,8 @@ func (n *network) live(events int) {
 			r := n.replicas[n.rnd.IntN(len(n.replicas))]
 			n.note("edit    %s", r.name())
 			r.edit(n.rnd)
+		case what == 15 && n.losses:
+			n.lose(n.rnd.IntN(len(n.replicas)))
 		case what < 18 && l.up:
 			n.close(l)
 		case !l.up:
@@ -154,6 +160,16 @@ func (n *network) live(events int) {
 			n.deliver(l, side)
 		}
 	}
+}
+
+func (n *network) lose(i int) {
+	for _, l := range n.links {
+		if l.up && slices.Contains(l.ends[:], i) {
+			n.close(l)
+		}
+	}
+	n.note("data lost at %s", n.replicas[i].name())
+	n.replicas[i].lose(n.rnd)
 }
 
 // settle connects everybody and lets all speak until nobody has anything to

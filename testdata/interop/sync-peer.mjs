@@ -60,6 +60,13 @@ const commands = {
       r.doc = A.change(r.doc, { time: 0 }, (doc) => { doc[`field${i % 50}`] = i; });
     }
   },
+  lose({ id, actor, seed }) { // all but the first changes
+    const r = replicas.get(id);
+    const changes = A.getAllChanges(r.doc);
+    A.free(r.doc);
+    r.doc = A.init({ actor });
+    for (const c of changes.slice(0, seed % (changes.length + 1))) r.doc = A.loadIncremental(r.doc, c);
+  },
   connect({ id, conn, data, readOnly }) {
     const r = replicas.get(id);
     const state = data ? A.decodeSyncState(bytes(data)) : A.initSyncState({ readOnly: !!readOnly });
