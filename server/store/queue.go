@@ -118,7 +118,7 @@ func (q *queue) next(refused, entries []entry) work {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w := work{refused: append(refused[:0], q.refused...)}
-	q.refused = slices.Delete(q.refused, 0, len(q.refused))
+	q.refused = drop(q.refused, len(q.refused))
 	if len(q.snapshots) > 0 && (len(q.waiting) == 0 || q.turns >= snapshotTurn) {
 		w.snapshot = q.snapshots[0]
 		q.snapshots = slices.Delete(q.snapshots, 0, 1)
@@ -146,8 +146,16 @@ func (q *queue) take(dst []entry) []entry {
 		n++
 	}
 	dst = append(dst, q.waiting[:n]...)
-	q.waiting = slices.Delete(q.waiting, 0, n)
+	q.waiting = drop(q.waiting, n)
 	return dst
+}
+
+// drop removes the first n entries. What a stall made grow is given back after it.
+func drop(list []entry, n int) []entry {
+	if n == len(list) && n > maxTransactionBatches {
+		return nil
+	}
+	return slices.Delete(list, 0, n)
 }
 
 // check sets the error of entries whose chain broke while they waited, and
@@ -268,6 +276,6 @@ func (q *queue) takeRefused(dst []entry) []entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	dst = append(dst, q.refused...)
-	q.refused = slices.Delete(q.refused, 0, len(q.refused))
+	q.refused = drop(q.refused, len(q.refused))
 	return dst
 }
