@@ -147,6 +147,9 @@ func (d *decoder) header(c *Change, body string) (columns, *Refusal) {
 	if r.Err() != nil {
 		return columns{}, newRefusal(CodeHeader, "%v", r.Err())
 	}
+	if c.Time < -maxTime || c.Time > maxTime {
+		return columns{}, newRefusal(CodeHeader, "a time of %d seconds", c.Time)
+	}
 	if len(c.Message) > d.lim.MessageBytes {
 		return columns{}, newRefusal(CodeHeader, "a message of more than %d bytes", d.lim.MessageBytes)
 	}

@@ -26,6 +26,10 @@ const (
 	// Automerge keeps counters in 32 bits and adds one to the highest to begin
 	// the next change; the last counter is left for that sum.
 	maxCounter = math.MaxUint32 - 1
+	// Automerge saves the times of changes as their differences, in 64 bits; a
+	// document whose differences do not fit is saved but never loads again.
+	// JavaScript, which most changes come from, has no integers beyond 53 bits.
+	maxTime = 1<<53 - 1
 )
 
 func (l Limits) withDefaults() Limits {

@@ -57,6 +57,10 @@ func (l *caseList) numbers() {
 	l.layout(BadColumn, class, "column specification overlong", func(l *Layout) { l.Columns[0].SpecBytes = Overlong(Uleb(l.Columns[0].Spec), 1) })
 	l.layout(BadColumn, class, "column length overlong", func(l *Layout) { l.Columns[0].LengthBytes = Overlong(Uleb(uint64(len(l.Columns[0].Data))), 1) })
 
+	for _, n := range []int64{math.MinInt64, math.MaxInt64, 1 << 53, -1 << 53, 1 << 62, -1 << 62} {
+		l.change(BadField, "time", fmt.Sprintf("time %d", n), func(_ *scene, c *Change) { c.Time = n })
+	}
+
 	const startOp = "startOp"
 	for _, n := range []uint64{0, 1, 2, 14, math.MaxInt32, math.MaxUint32 - 2, math.MaxUint32, 1 << 32, 1 << 40, 1 << 63, math.MaxUint64} {
 		l.change(BadHistory, startOp, "startOp "+decimalU(n), func(_ *scene, c *Change) { c.StartOp = n })
@@ -83,7 +87,7 @@ func (l *caseList) actors() {
 		})
 	}
 	none("empty actor", func(c *Change) { c.Actor = "" })
-	none("actor of 129 bytes", func(c *Change) { c.Actor = strings.Repeat("a", 129) })
+	none("actor of 300 bytes", func(c *Change) { c.Actor = strings.Repeat("a", 300) })
 	none("actor of 10 kB", func(c *Change) { c.Actor = strings.Repeat("a", 10_000) })
 
 	table := func(name string, wrong func(own []byte, others []byte) []byte, count uint64) {
@@ -97,7 +101,7 @@ func (l *caseList) actors() {
 	table("unsorted actors", func(_, o []byte) []byte { return append(o, Sized([]byte("\x01"))...) }, 2)
 	table("an actor that no operation names", func(_, o []byte) []byte { return append(o, Sized([]byte(carol))...) }, 2)
 	table("an empty actor", func(_, o []byte) []byte { return append([]byte{0}, o...) }, 2)
-	table("an actor of 129 bytes", func(_, o []byte) []byte { return append(o, Sized(bytes.Repeat([]byte{0xff}, 129))...) }, 2)
+	table("an actor of 300 bytes", func(_, o []byte) []byte { return append(o, Sized(bytes.Repeat([]byte{0xff}, 300))...) }, 2)
 	table("ten thousand actors of one byte", func(_, _ []byte) []byte { return bytes.Repeat([]byte{1, 0xbb}, 10_000) }, 10_000)
 	table("table too short", func(_, o []byte) []byte { return o[:3] }, 1)
 

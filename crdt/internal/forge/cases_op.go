@@ -283,6 +283,8 @@ func (l *caseList) odd() {
 	ok("no operations", func(*scene, *Edit) {})
 	ok("everything", func(s *scene, e *Edit) { e.c.Ops = s.copyOfNext(e).Ops })
 	ok("before 1970", func(_ *scene, e *Edit) { e.At(-1<<40, "", nil); e.Put(Root, "k", Int(1)) })
+	ok("the least time", func(_ *scene, e *Edit) { e.At(-1<<53+1, "", nil) })
+	ok("the last time", func(_ *scene, e *Edit) { e.At(1<<53-1, "", nil) })
 	ok("extra bytes", func(_ *scene, e *Edit) { e.At(0, "", []byte{3, 2, 0xff, 0}); e.Put(Root, "k", Int(1)) })
 	ok("key without letters", func(_ *scene, e *Edit) { e.Put(Root, "", Int(1)) })
 	ok("unicode", func(_ *scene, e *Edit) {

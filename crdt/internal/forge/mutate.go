@@ -53,7 +53,15 @@ func (m *Mutator) History() [][]byte {
 // Batch makes an honest history and n mutants of its last change: the setup is
 // the history without it.
 func (m *Mutator) Batch(n int) (setup, mutants [][]byte) {
-	history := History(m.rng, 2+m.rng.IntN(6), 2+m.rng.IntN(8))
+	changes, ops := 2+m.rng.IntN(6), 2+m.rng.IntN(8)
+	if m.rng.IntN(8) == 0 {
+		changes, ops = changes*3, ops*4
+	}
+	return m.BatchOf(History(m.rng, changes, ops), n)
+}
+
+// BatchOf is [Mutator.Batch] with a given honest history.
+func (m *Mutator) BatchOf(history []*Change, n int) (setup, mutants [][]byte) {
 	last := len(history) - 1
 	for _, c := range history[:last] {
 		setup = append(setup, c.Chunk())
@@ -268,9 +276,9 @@ func (m *Mutator) header(c *Change, p *pool) {
 	case 0:
 		c.Seq += rng.Uint64N(5) - 2
 	case 1:
-		c.StartOp += rng.Uint64N(9) - 4
+		c.StartOp += pick(rng, []uint64{rng.Uint64N(9) - 4, rng.Uint64N(1_000_000)})
 	case 2:
-		c.Time = rng.Int64() - rng.Int64()
+		c.Time = pick(rng, []int64{rng.Int64() - rng.Int64(), rng.Int64N(1<<54) - 1<<53, -1<<53 + 1, 1<<53 - 1})
 	case 3:
 		c.Message = pick(rng, []string{"", "other", "\xff", "😀"})
 	case 4:
