@@ -31,9 +31,14 @@ async function witnesses(t) {
 
 function attack(name, run) {
   scenario(`${name}: the server lives and serves`, async t => {
-    const prove = await witnesses(t)
-    await run(t)
-    await prove()
+    try {
+      const prove = await witnesses(t)
+      await run(t)
+      await prove()
+    } catch (error) {
+      await server.kill() // the next case is to meet a server that is well
+      throw error
+    }
   })
 }
 

@@ -82,7 +82,7 @@ class Server {
 
   // kill ends the process as a crash would.
   async kill() {
-    if (!this.running) return
+    if (!this.running || !this.restartable) return
     const ended = once(this.#process, "exit")
     this.#process.kill("SIGKILL")
     await ended
