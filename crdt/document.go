@@ -184,8 +184,8 @@ func (d *Document) dependsOnOwn(c *Change) bool {
 }
 
 // ownInPast says whether the actor's previous change is in a change's past. An
-// actor's changes are one line; without that, an operation id could be used
-// twice.
+// actor's changes are one line: JavaScript clients panic when they find a
+// sequence number that no dependency orders.
 func (d *Document) ownInPast(c *Change, p *past) bool {
 	i, known := d.table.actor(c.Actor)
 	if !known {

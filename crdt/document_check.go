@@ -138,10 +138,14 @@ func (k *checker) object(op *Op) (target, *Refusal) {
 
 // element checks that the element that an operation is at, or inserts after,
 // is one of its object.
+//
+// The element to insert after need not be in the change's past: changeAt of
+// automerge 3.5, which text editors use, takes any element that its author
+// had. Replicas that have our changes in our order can apply that.
 func (k *checker) element(op *Op, at *target) *Refusal {
 	if !op.Elem.IsZero() {
-		s := k.lookUp(op.Elem)
-		if s == nil || s.kind&isInsert == 0 || s.object != at.object {
+		s := k.find(op.Elem)
+		if s == nil || !op.Insert && !k.inPast(op.Elem) || s.kind&isInsert == 0 || s.object != at.object {
 			return newRefusal(CodeUnknownElement, "%s", k.c.ID(op.Elem))
 		}
 	}

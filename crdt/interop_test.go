@@ -73,7 +73,7 @@ func readHistories(t testing.TB, out []byte) []history {
 // TestTakesWhatJavaScriptMakes is the test against false refusals: a client
 // whose change is refused cannot sync.
 func TestTakesWhatJavaScriptMakes(t *testing.T) {
-	documents, steps, want := 60, 130, 5000
+	documents, steps, want := 130, 50, 5000
 	if testing.Short() {
 		documents, steps, want = 6, 60, 200
 	}
@@ -126,7 +126,20 @@ func replay(t *testing.T, h history, seen map[string]int) (ops int) {
 			t.Errorf("%s: change %d again: %+v", h.name, i, o)
 		}
 	}
+	checkEngine(t, d)
 	return ops
+}
+
+// checkEngine checks that the engine takes what the gate took.
+func checkEngine(t *testing.T, d *Document) {
+	t.Helper()
+	chunks := make([][]byte, d.Graph.Len())
+	for i := range chunks {
+		chunks[i] = d.Graph.ChunkAt(i)
+	}
+	if _, err := Compact(nil, chunks, d.Graph.Tips()); err != nil {
+		t.Errorf("the engine does not take what the gate took: %v", err)
+	}
 }
 
 // reload makes a document of what is in another one, or drops its tables.
