@@ -18,6 +18,12 @@ type slot struct {
 // before it costs less than a map.
 const fewOps = 32
 
+// maxSlotOps is how many operations of one change may be on one place. For each
+// the engine walks over all that were there before: 20,000 fit into 80 bytes and
+// take it seconds, 1,000 take it milliseconds. A transaction of an honest
+// client holds few, whatever its size.
+const maxSlotOps = 1000
+
 // checkKeys checks that no two operations of a change set one place without
 // the later one replacing the earlier. Automerge makes no such change: what it
 // has just written it sees. Without this rule a change of 50 bytes can hold
@@ -26,6 +32,7 @@ func checkKeys(c *Change) *Refusal {
 	live := liveOps{c: c}
 	if len(c.Ops) > fewOps {
 		live.last = make(map[slot]int)
+		live.count = make(map[slot]int)
 	}
 	for i := range c.Ops {
 		op := &c.Ops[i]
@@ -36,6 +43,11 @@ func checkKeys(c *Change) *Refusal {
 		if j := live.find(at, i); j >= 0 && !slices.Contains(op.Pred, c.OpRef(j)) {
 			return newRefusal(CodeDuplicateKey, "operations %d and %d of the change", j, i)
 		}
+		if live.count != nil {
+			if live.count[at]++; live.count[at] > maxSlotOps {
+				return newRefusal(CodeTooManyOps, "more than %d on one key or element", maxSlotOps)
+			}
+		}
 		if live.last != nil && op.Action != Increment {
 			live.last[at] = i
 		}
@@ -45,8 +57,9 @@ func checkKeys(c *Change) *Refusal {
 
 // liveOps finds what the operations of a change have written to a place.
 type liveOps struct {
-	c    *Change
-	last map[slot]int // nil for few operations: then they are compared
+	c     *Change
+	last  map[slot]int // nil for few operations: then they are compared
+	count map[slot]int // operations at each place; nil for few
 }
 
 // find returns the operation before i whose value is at a place, -1 if it was

@@ -223,6 +223,27 @@ func (l *caseList) bombs() {
 		}
 		l.sameKey(class, n)
 	}
+	l.chain("run-length bomb", 5_000)
+}
+
+// chain is an honest-looking change of n operations on one key, each of which
+// replaces the one before: for each the engine walks over all before it.
+func (l *caseList) chain(class string, n int) {
+	for name, op := range map[string]func(s *scene, e *Edit){
+		"puts on one key":          func(_ *scene, e *Edit) { e.Put(Root, "k", Int(1)) },
+		"objects on one key":       func(_ *scene, e *Edit) { e.Make(Root, "k", ActionMakeMap) },
+		"increments of a counter":  func(_ *scene, e *Edit) { e.Increment(Root, "counter", 1) },
+		"sets of a list's element": func(s *scene, e *Edit) { e.Set(s.list, s.items[0], Int(1)) },
+	} {
+		s := newScene()
+		c := s.only(func(e *Edit) {
+			for range n {
+				op(s, e)
+			}
+		})
+		l.after(s, OverLimit, class, decimal(n)+" "+name, c.Chunk())
+	}
+	sortTail(l, 4)
 }
 
 // sameKey is a well-formed change of n operations that all put the same key,

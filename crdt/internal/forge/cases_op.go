@@ -303,6 +303,11 @@ func (l *caseList) odd() {
 			after = e.Insert(s.text, after, Text("a"))
 		}
 	})
+	ok("a thousand puts on one key", func(_ *scene, e *Edit) {
+		for i := range 1000 {
+			e.Put(Root, "progress", Int(int64(i)))
+		}
+	})
 	ok("a value of a megabyte", func(_ *scene, e *Edit) { e.Put(Root, "big", Text(strings.Repeat("a", 1<<20))) })
 	lay, _ := Dissect(l.last().Inputs[0].Head)
 	lay.Type = TypeDeflated

@@ -75,7 +75,7 @@ func (l *frameList) shapes() {
 	l.joined(AnyFrame, class, "ephemeral with the last count", with("ephemeral", "count", cborHead(majorUint, 1<<63)))
 	l.joined(AnyFrame, class, "sync with an unknown field", cborMap(append(slices.Clone(clientFrames["sync"]), pair{"unknown", cborMap()})...))
 	l.joined(Ignored, class, "message of an unknown type", cborMap(documentFrame("subduction-connection", pair{"data", cborBytes([]byte{1})})...))
-	l.joined(Ignored, class, "message of an empty type", cborMap(documentFrame("")...))
+	l.joined(WrongShape, class, "message of an empty type", cborMap(documentFrame("")...))
 }
 
 // place puts join first in a connection, and other messages after joining.
@@ -95,7 +95,10 @@ func (l *frameList) ids() {
 	} {
 		for _, typ := range []string{"request", "sync", "doc-unavailable", "ephemeral", "remote-heads-changed"} {
 			want := BadDocumentID
-			if name == "not UTF-8" || len(id) > 1000 {
+			switch {
+			case id == "":
+				want = WrongShape
+			case name == "not UTF-8" || len(id) > 1000:
 				want = AnyFrame
 			}
 			l.joined(want, class, typ+" with id "+name, with(typ, "documentId", cborText(id)))
