@@ -23,6 +23,15 @@ export async function until(what, check, deadline = patience) {
   }
 }
 
+// random returns a source of whole numbers below a bound; the same seed, the same numbers.
+export function random(seed) {
+  let state = seed
+  return below => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+}
+
 // Adapter is automerge-repo's, less what makes it throw where nobody can catch
 // it: errors of a socket whose server was killed, and sending while the socket
 // closes. Later versions of the package do neither. It can go offline too.

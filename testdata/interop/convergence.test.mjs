@@ -1,7 +1,7 @@
 // Documents edited by several clients come out the same everywhere.
 import assert from "node:assert/strict"
 import * as Automerge from "@automerge/automerge"
-import { client, clients, converged, joined, saved, scenario, until } from "./client.mjs"
+import { client, clients, converged, joined, random, saved, scenario, until } from "./client.mjs"
 import { useServer } from "./server.mjs"
 
 const server = useServer()
@@ -104,4 +104,28 @@ scenario("1,000 changes in a rush", async t => {
   }
   await until("b has the last", () => b.doc().n === 1_000, 30_000)
   await converged([a, b])
+})
+
+scenario("a crowd that edits, goes offline and comes back", async t => {
+  const pick = random(3)
+  const crowd = clients(t, server, 8)
+  const handles = await share(crowd, { fields: {}, list: [], text: "" })
+  const edits = [
+    doc => (doc.fields[`field ${pick(10)}`] = pick(1_000)),
+    doc => delete doc.fields[`field ${pick(10)}`],
+    doc => (doc.fields[`field ${pick(10)}`] = { value: pick(1_000), by: "somebody" }),
+    doc => doc.list.splice(pick(doc.list.length + 1), pick(2), pick(1_000)),
+    doc => Automerge.splice(doc, ["text"], pick(doc.text.length + 1), 0, "abc"),
+  ]
+  for (let i = 0; i < 400; i++) {
+    const who = pick(crowd.length)
+    handles[who].change(edits[pick(edits.length)])
+    if (pick(20) === 0) crowd[who].adapter.goOffline()
+    if (pick(10) === 0) crowd.filter(c => !c.adapter.socket).forEach(c => c.adapter.goOnline())
+    if (pick(5) === 0) await new Promise(setImmediate)
+  }
+  crowd.filter(c => !c.adapter.socket).forEach(c => c.adapter.goOnline())
+  await converged(handles, 30_000)
+  const [first, ...others] = handles.map(handle => Automerge.toJS(handle.doc()))
+  for (const other of others) assert.deepEqual(other, first)
 })

@@ -46,6 +46,12 @@ export class Raw {
     this.send({ type: "request", documentId, data })
   }
 
+  // offer sends changes in a sync message.
+  offer(documentId, changes, fields) {
+    const message = { heads: [], need: [], have: [], changes, ...fields }
+    this.send({ type: "sync", documentId, data: Automerge.encodeSyncMessage(message) })
+  }
+
   // sendBytes sends a binary frame, or a text frame if given a string.
   sendBytes(bytes) {
     if (!this.closed) this.socket.send(bytes)

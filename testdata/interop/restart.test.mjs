@@ -108,3 +108,22 @@ scenario("a late joiner is answered from disk", { skip }, async t => {
   const found = await client(t, server).find(handle.url)
   await converged([handle, found])
 })
+
+scenario("a herd of clients returns with many documents each", { skip }, async t => {
+  const herd = clients(t, server, 20)
+  const documents = await Promise.all(
+    herd.map(async c => {
+      const handles = Array.from({ length: 10 }, (_, n) => c.repo.create({ n }))
+      await Promise.all(handles.map(handle => saved(c, handle)))
+      return handles
+    })
+  )
+  await server.kill()
+  for (const handle of documents.flat()) handle.change(doc => (doc.n += 100))
+  await server.start()
+  await Promise.all(herd.map((c, i) => Promise.all(documents[i].map(handle => saved(c, handle, 30_000)))))
+  const reader = client(t, server)
+  for (const handle of documents.map(list => list.at(-1))) {
+    assert.equal((await reader.find(handle.url)).doc().n, 109)
+  }
+})
