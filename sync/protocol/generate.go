@@ -134,13 +134,15 @@ func (s *State) need(g *crdt.Graph, opt Options) []crdt.Hash {
 	return crdt.SortHashes(need)
 }
 
-func subset(of, hs []crdt.Hash) bool {
-	for _, h := range of {
-		if !slices.Contains(hs, h) {
-			return false
-		}
-	}
-	return true
+// subset says whether all of hs are in of; both are sorted, since the peer
+// decides how many there are.
+func subset(hs, of []crdt.Hash) bool {
+	return !slices.ContainsFunc(hs, func(h crdt.Hash) bool { return !containsHash(of, h) })
+}
+
+func containsHash(sorted []crdt.Hash, h crdt.Hash) bool {
+	_, ok := slices.BinarySearchFunc(sorted, h, crdt.Hash.Compare)
+	return ok
 }
 
 // have describes what we have. If the peer gets all that it lacks, the

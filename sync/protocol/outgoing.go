@@ -116,7 +116,7 @@ func (s *State) notInFilters(g *crdt.Graph, changes []int) []int {
 		h := g.HashAt(i)
 		inOne := len(filters) == 0 || slices.ContainsFunc(filters, func(bits []byte) bool { return bloomContains(bits, h) })
 		onKept := func(d int32) bool { return contains(kept, int(d)) }
-		if !inOne || len(filters) > 0 && slices.ContainsFunc(g.DepsOf(i), onKept) || slices.Contains(s.TheirNeed, h) {
+		if !inOne || len(filters) > 0 && slices.ContainsFunc(g.DepsOf(i), onKept) || containsHash(s.TheirNeed, h) {
 			kept = append(kept, i)
 		}
 	}

@@ -23,7 +23,7 @@ type State struct {
 	SharedHeads       []crdt.Hash  // both have these and all they depend on; sorted
 	LastSentHeads     []crdt.Hash  // our heads in the last message
 	TheirHeads        []crdt.Hash  // in the peer's last message; sorted
-	TheirNeed         []crdt.Hash  // kept only while some of TheirHeads are not durable here
+	TheirNeed         []crdt.Hash  // kept only until it is known exactly what the peer has
 	TheirHave         []Have       // likewise
 	TheirCapabilities Capabilities // as last sent; nil: never
 	HaveResponded     bool         // the peer has had a message from us
@@ -59,7 +59,7 @@ func (s *State) Receive(g *crdt.Graph, m *Message) {
 	s.heard = true
 	s.settled = false
 	s.TheirHeads = sorted(m.Heads)
-	s.TheirNeed = m.Need
+	s.TheirNeed = sorted(m.Need)
 	s.TheirHave = m.Have
 	if m.Capabilities != nil {
 		s.noteCapabilities(m.Capabilities)
@@ -74,10 +74,11 @@ func (s *State) Receive(g *crdt.Graph, m *Message) {
 	}
 }
 
+// sorted returns hs in ascending order and without repeats, as honest peers
+// send them.
 func sorted(hs []crdt.Hash) []crdt.Hash {
-	strictly := func(i int) bool { return hs[i-1].Compare(hs[i]) < 0 }
 	for i := 1; i < len(hs); i++ {
-		if !strictly(i) {
+		if hs[i-1].Compare(hs[i]) >= 0 {
 			return crdt.SortHashes(slices.Clone(hs))
 		}
 	}

@@ -69,7 +69,7 @@ const commands = {
   },
   connect({ id, conn, data, readOnly }) {
     const r = replicas.get(id);
-    const state = data ? A.decodeSyncState(bytes(data)) : A.initSyncState({ readOnly: !!readOnly });
+    const state = data && !readOnly ? A.decodeSyncState(bytes(data)) : A.initSyncState({ readOnly: !!readOnly });
     r.states.set(conn, state);
   },
   disconnect({ id, conn }) {
