@@ -64,6 +64,7 @@ func DecodeHeader(chunk []byte) (*Change, error) {
 type decoder struct {
 	lim  Limits
 	used []bool // which of the change's actors its operations refer to
+	few  [16]bool
 }
 
 func (d *decoder) decode(c *Change, chunk []byte) *Refusal {

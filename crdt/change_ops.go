@@ -15,7 +15,11 @@ func (d *decoder) operations(c *Change, cols *columns) *Refusal {
 		return newRefusal(CodeColumns, "%s: %v", colInsert, columnar.ErrShort)
 	}
 	rows := newRows(cols, c.numOps, preds)
-	d.used = make([]bool, len(c.Actors))
+	d.used = d.few[:0]
+	if len(c.Actors) > len(d.few) {
+		d.used = make([]bool, 0, len(c.Actors))
+	}
+	d.used = d.used[:len(c.Actors)]
 	d.used[0] = true
 	c.Ops = make([]Op, c.numOps)
 	refs := make([]Ref, preds)

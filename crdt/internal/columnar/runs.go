@@ -1,7 +1,8 @@
 package columnar
 
-// codec reads one value of a run-length column.
-type codec[T any] interface{ read(*Reader) T }
+// codec reads one value of a run-length column. It returns the reader instead
+// of taking a pointer, through which columns would escape to the heap.
+type codec[T any] interface{ read(Reader) (T, Reader) }
 
 type (
 	uintCodec struct{}
@@ -9,9 +10,9 @@ type (
 	textCodec struct{}
 )
 
-func (uintCodec) read(r *Reader) uint64 { return r.Uint() }
-func (intCodec) read(r *Reader) int64   { return r.Int() }
-func (textCodec) read(r *Reader) string { return r.Text() }
+func (uintCodec) read(r Reader) (v uint64, rest Reader) { v = r.Uint(); return v, r }
+func (intCodec) read(r Reader) (v int64, rest Reader)   { v = r.Int(); return v, r }
+func (textCodec) read(r Reader) (v string, rest Reader) { v = r.Text(); return v, r }
 
 // The kinds of runs. A run is its length as a signed number, and then:
 //
@@ -107,7 +108,8 @@ func (c *runs[T, C]) begin(kind runKind, n uint64) {
 // value reads a value that cannot be that of the row before.
 func (c *runs[T, C]) value() {
 	var codec C
-	v := codec.read(&c.r)
+	var v T
+	v, c.r = codec.read(c.r)
 	if c.follows && v == c.last {
 		c.r.fail(ErrRun)
 	}
