@@ -18,6 +18,7 @@ import (
 	"github.com/automerge/automerge-go"
 
 	"parley/crdt"
+	"parley/crdt/historytest"
 	"parley/crdt/internal/forge"
 )
 
@@ -34,10 +35,12 @@ const (
 // abort or hang the engine, and leaves a document that can be saved and loaded.
 func TestAcceptedMutantsAreSafe(t *testing.T) {
 	want := runs(t, 3000)
-	m := forge.NewMutator(2)
+	seed := envNumber(t, "PARLEY_SEED", 2)
+	m := forge.NewMutator(uint64(seed))
 	tried := 0
 	for tried < want {
 		jobs := acceptedMutants(t, m, min(childJobs, want-tried))
+		jobs = append(jobs, acceptedOfEngine(t, m, uint64(seed+tried), 20)...)
 		tried += len(jobs)
 		for _, bad := range tryOnEngine(t, jobs) {
 			t.Errorf("%s\n%s", bad.verdict, describe(bad.history))
@@ -84,6 +87,28 @@ func acceptedMutants(t *testing.T, m *forge.Mutator, n int) [][][]byte {
 		}
 	}
 	return jobs[:n]
+}
+
+// acceptedOfEngine is like acceptedMutants, of a history that the engine has
+// made.
+func acceptedOfEngine(t *testing.T, m *forge.Mutator, seed uint64, n int) (jobs [][][]byte) {
+	var history []*forge.Change
+	for _, chunk := range historytest.Random(seed, 3, 12).Chunks() {
+		c, err := forge.Parse(chunk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		history = append(history, c)
+	}
+	setup, mutants := m.BatchOf(history, n)
+	d := setUp(t, setup)
+	for _, chunk := range mutants {
+		if give(d, chunk).Status == crdt.Accepted {
+			jobs = append(jobs, append(slices.Clone(setup), chunk))
+			d = setUp(t, setup)
+		}
+	}
+	return jobs
 }
 
 // finding is a history that the engine does not survive.

@@ -20,15 +20,18 @@ const (
 )
 
 // runs is PARLEY_RUNS, or n.
-func runs(t *testing.T, n int) int {
+func runs(t *testing.T, n int) int { return envNumber(t, "PARLEY_RUNS", n) }
+
+// envNumber is the number that an environment variable holds, or n.
+func envNumber(t *testing.T, name string, n int) int {
 	t.Helper()
-	s := os.Getenv("PARLEY_RUNS")
+	s := os.Getenv(name)
 	if s == "" {
 		return n
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		t.Fatalf("PARLEY_RUNS: %v", err)
+		t.Fatalf("%s: %v", name, err)
 	}
 	return n
 }
@@ -157,4 +160,30 @@ func offer(t *testing.T, d *crdt.Document, chunk []byte) crdt.Status {
 		t.Fatalf("%+v, but the graph has grown by %d: % x", o, grown, chunk)
 	}
 	return o.Status
+}
+
+// FuzzGate gives the gate bytes, and a mutant of them where they are a change.
+func FuzzGate(f *testing.F) {
+	cases := forge.Cases()
+	for i := range cases {
+		if in := cases[i].Inputs[0]; len(in.Head)+in.Zeros < 1000 {
+			f.Add(in.Bytes(), uint64(i))
+		}
+	}
+	setup := cases[0].Setup
+	f.Fuzz(func(t *testing.T, chunk []byte, seed uint64) {
+		if len(chunk) > 100_000 {
+			return
+		}
+		for _, b := range [][]byte{chunk, forge.NewMutator(seed).Chunk(chunk)} {
+			d := setUp(t, setup)
+			if offer(t, d, b) != crdt.Accepted {
+				continue
+			}
+			c, err := crdt.DecodeHeader(b)
+			if err != nil || !d.Graph.Accepted(c.Hash) {
+				t.Fatalf("accepted, but its header is refused: %v", err)
+			}
+		}
+	})
 }
