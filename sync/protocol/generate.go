@@ -53,14 +53,14 @@ const defaultMaxBytes = 8 << 20
 func (s *State) Generate(g *crdt.Graph, opt Options) (*Message, bool) {
 	s.settle(g, opt.Deps)
 	sayReadOnly := opt.ReadOnly && !s.toldReadOnly
-	if s.InFlight && !sayReadOnly {
+	sameHeads := s.HaveResponded && !sayReadOnly && slices.Equal(s.LastSentHeads, g.Heads())
+	if s.InFlight && !sayReadOnly || s.resetInFlight && sameHeads {
 		return nil, false
 	}
-	sameHeads := s.HaveResponded && !sayReadOnly && slices.Equal(s.LastSentHeads, g.Heads())
 	if sameHeads && s.settled && slices.Equal(s.TheirHeads, g.Heads()) && len(opt.Missing) == 0 {
 		return nil, false // in step: the common case is the cheapest
 	}
-	if s.lastSyncUnknown(g) && !s.resetSent {
+	if s.lastSyncUnknown(g, opt) && !s.resetSent {
 		return s.reset(g, opt), true
 	}
 	need := s.need(g, opt)
@@ -93,13 +93,18 @@ func (s *State) message(g *crdt.Graph, opt Options) *Message {
 	return m
 }
 
-// lastSyncUnknown says whether the peer's filter begins at something that we do
-// not have, so that it does not say what the peer has.
-func (s *State) lastSyncUnknown(g *crdt.Graph) bool {
+// lastSyncUnknown says whether the peer's filter begins at something that we
+// know nothing of, so that it does not say what the peer has.
+func (s *State) lastSyncUnknown(g *crdt.Graph, opt Options) bool {
 	if len(s.TheirHave) == 0 {
 		return false
 	}
-	return slices.ContainsFunc(s.TheirHave[0].LastSync, func(h crdt.Hash) bool { return !g.Accepted(h) })
+	return slices.ContainsFunc(s.TheirHave[0].LastSync, func(h crdt.Hash) bool { return opt.unknown(g, h) })
+}
+
+// unknown says whether h was neither accepted nor refused, and is not held.
+func (o *Options) unknown(g *crdt.Graph, h crdt.Hash) bool {
+	return !g.Accepted(h) && (o.Refused == nil || !o.Refused(h)) && (o.Held == nil || !o.Held(h))
 }
 
 // reset returns the message that makes the peer describe itself, and send what
@@ -108,8 +113,7 @@ func (s *State) reset(g *crdt.Graph, opt Options) *Message {
 	m := s.message(g, opt)
 	m.Have = []Have{{}}
 	s.lastSentNeed = nil
-	s.resetSent = true
-	s.InFlight = true
+	s.resetSent, s.resetInFlight = true, true
 	return m
 }
 
@@ -121,7 +125,7 @@ func (s *State) need(g *crdt.Graph, opt Options) []crdt.Hash {
 	}
 	var need []crdt.Hash
 	add := func(h crdt.Hash) {
-		if !g.Accepted(h) && (opt.Refused == nil || !opt.Refused(h)) && (opt.Held == nil || !opt.Held(h)) {
+		if opt.unknown(g, h) {
 			need = append(need, h)
 		}
 	}

@@ -27,8 +27,8 @@ type State struct {
 	TheirHave         []Have       // likewise
 	TheirCapabilities Capabilities // as last sent; nil: never
 	HaveResponded     bool         // the peer has had a message from us
-	// InFlight: our last message was cut at Options.MaxBytes, or asked the peer
-	// to describe itself anew, and is not answered. Nothing is sent until it is.
+	// InFlight: our last message was cut at Options.MaxBytes and the peer has
+	// not answered it. Nothing is sent until it does.
 	InFlight bool
 
 	lastSentNeed []crdt.Hash
@@ -37,7 +37,10 @@ type State struct {
 	theirs       []crdt.Hash // these, and all they depend on
 	toldReadOnly bool
 	resetSent    bool // for the LastSync that we do not know
-	resends      int  // how often we forgot what we had sent, since the peer was last in step
+	// resetInFlight: the reset is not answered. Nothing is sent until it is or
+	// our heads move; old peers do not always answer.
+	resetInFlight bool
+	resends       int // how often we forgot what we had sent, since the peer was last in step
 
 	// What we sent and the peer's heads do not show yet: all that sentHeads
 	// depend on, themselves included, and the changes with the indices sent
@@ -55,7 +58,7 @@ const maxResends = 3
 // m.Heads and m.Need, but nothing of the bytes that m was decoded from.
 func (s *State) Receive(g *crdt.Graph, m *Message) {
 	answered := s.InFlight
-	s.InFlight = false
+	s.InFlight, s.resetInFlight = false, false
 	s.heard = true
 	s.settled = false
 	s.TheirHeads = sorted(m.Heads)
