@@ -213,8 +213,7 @@ func (d *document) commit(c session.Commit) {
 	g := d.machine.Graph()
 	changes := make([]store.Change, 0, c.To-c.From)
 	for i := c.From; i < c.To; i++ {
-		n := g.At(i)
-		changes = append(changes, store.Change{Hash: n.Hash, Chunk: n.Chunk})
+		changes = append(changes, store.Change{Hash: g.HashAt(i), Chunk: g.ChunkAt(i)})
 	}
 	d.srv.docs.pin(d)
 	d.srv.store.Append(store.Batch{Document: d.id, Changes: changes, Chain: &d.chain, Done: func(err error) {

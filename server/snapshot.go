@@ -47,7 +47,7 @@ func (d *document) considerSnapshot(idle bool) bool {
 		have = prev.Heads
 	}
 	for _, i := range g.Since(have) {
-		job.chunks = append(job.chunks, g.At(i).Chunk)
+		job.chunks = append(job.chunks, g.ChunkAt(i))
 	}
 	select {
 	case d.srv.jobs <- job:

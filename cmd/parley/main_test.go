@@ -12,11 +12,11 @@ import (
 const asBinary = "PARLEY_TEST_AS_BINARY"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asBinary) != "" {
+	// A server starts its own executable for snapshots, with an empty environment.
+	worker := len(os.Args) > 1 && os.Args[1] == "compact-worker"
+	if worker || os.Getenv(asBinary) != "" {
 		main()
 	}
-	// The server starts its own executable for snapshots: the scripts' parley
-	// must be one that is still parley then.
 	testscript.Main(m, map[string]func(){"parley": main})
 }
 

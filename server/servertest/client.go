@@ -324,6 +324,13 @@ func (d *Document) Acknowledged(ctx context.Context, h crdt.Hash) error {
 	return d.c.Wait(ctx, "the acknowledgement of "+h.String()[:8], func() bool { return d.serverHas(h) })
 }
 
+// IsAcknowledged reports whether the server's heads show that it has the change.
+func (d *Document) IsAcknowledged(h crdt.Hash) bool {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	return d.serverHas(h)
+}
+
 // serverHas says whether the server's heads are h or descend from it.
 func (d *Document) serverHas(h crdt.Hash) bool {
 	i, ok := d.graph.Index(h)

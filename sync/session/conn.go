@@ -320,8 +320,17 @@ func decodeSync(data []byte, lim Limits) (*SyncInput, *refused) {
 		}
 		in.Changes = append(in.Changes, d)
 	}
-	m.Changes = nil // they alias the frame; in.Changes stand for them
+	m.Changes = nil // in.Changes stand for them
+	detach(m)
 	return in, nil
+}
+
+// detach copies what of a message aliases the frame, which its reader uses again.
+func detach(m *protocol.Message) {
+	for i := range m.Have {
+		m.Have[i].Bloom = slices.Clone(m.Have[i].Bloom)
+	}
+	m.Capabilities = slices.Clone(m.Capabilities)
 }
 
 func decodeChange(chunk []byte, lim crdt.Limits) Decoded {

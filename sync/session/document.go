@@ -142,13 +142,35 @@ func (d *Document) receive(now time.Time, in *SyncInput, out []Output) []Output 
 	p.status = statusAfter(p.status, in)
 	// The message may speak of changes that are accepted but not on disk. What
 	// it says of the peer is weighed only when they are, so that every answer
-	// is made of durable heads.
-	if d.Settled() && len(p.waiting) == 0 {
-		out = d.take(now, p, in.Message, out)
+	// is made of durable heads. A peer that knows nothing of them need not wait.
+	if upTo := d.speaksOf(in); upTo > d.Graph().Durable() || len(p.waiting) > 0 {
+		p.wait(waitingMessage{upTo, in.Message})
 	} else {
-		p.wait(waitingMessage{d.Graph().Len(), in.Message})
+		out = d.take(now, p, in.Message, out)
 	}
 	return d.answerRequests(out)
+}
+
+// speaksOf returns the least length of the graph that holds all accepted
+// changes that a message brings or names.
+func (d *Document) speaksOf(in *SyncInput) (upTo int) {
+	if d.Settled() {
+		return 0
+	}
+	note := func(h crdt.Hash) {
+		if i, ok := d.Graph().Index(h); ok {
+			upTo = max(upTo, i+1)
+		}
+	}
+	for _, h := range in.Message.Heads {
+		note(h)
+	}
+	for _, c := range in.Changes {
+		if c.Change != nil {
+			note(c.Change.Hash)
+		}
+	}
+	return upTo
 }
 
 func statusAfter(s status, in *SyncInput) status {
