@@ -2,7 +2,6 @@ package crdt
 
 import (
 	"hash/maphash"
-	"slices"
 	"sort"
 	"strings"
 )
@@ -117,16 +116,12 @@ func (t *opTable) find(id opKey) *span {
 }
 
 // nodeOf returns the graph's index of the change that an operation in the
-// table belongs to.
+// table belongs to: of those that begin at or below its counter the last, for
+// changes without operations begin where the next one does.
 func (t *opTable) nodeOf(id opKey) int32 {
 	changes := t.actors[id.actor].changes
-	i, found := slices.BinarySearchFunc(changes, id.counter, func(s changeStart, counter uint32) int {
-		return int(int64(s.counter) - int64(counter))
-	})
-	if !found {
-		i--
-	}
-	return changes[i].node
+	i := sort.Search(len(changes), func(i int) bool { return changes[i].counter > id.counter })
+	return changes[i-1].node
 }
 
 // actor returns an actor's number, that of the next new actor if it has none.
