@@ -165,7 +165,7 @@ func offer(t *testing.T, d *crdt.Document, chunk []byte) crdt.Status {
 // FuzzGate gives the gate bytes, and a mutant of them where they are a change.
 func FuzzGate(f *testing.F) {
 	cases := forge.Cases()
-	for i := range cases {
+	for i := 0; i < len(cases); i += 8 {
 		if in := cases[i].Inputs[0]; len(in.Head)+in.Zeros < 1000 {
 			f.Add(in.Bytes(), uint64(i))
 		}

@@ -179,6 +179,7 @@ func newScene() *scene {
 	w := NewWriter(bob)
 	w.Apply(s.first)
 	s.second = w.Change(func(e *Edit) {
+		e.At(1_700_000_050, "", nil)
 		s.price = e.Put(s.fields, "price", Int(100))
 		e.Increment(Root, "counter", 5)
 		e.Put(Root, "bob", Text("was here"))
