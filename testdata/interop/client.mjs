@@ -83,7 +83,15 @@ export function client(t, server, { url = server.url, ...config } = {}) {
     await repo.flush().catch(() => {})
   }
   t.after(close)
-  return { repo, adapter, close, find: url => find(repo, url) }
+  return {
+    repo,
+    adapter,
+    close,
+    find: async url => {
+      await joined({ repo }) // a client not joined within a second takes all documents for unavailable
+      return find(repo, url)
+    },
+  }
 }
 
 export function clients(t, server, n) {

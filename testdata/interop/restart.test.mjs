@@ -5,7 +5,7 @@ import os from "node:os"
 import path from "node:path"
 import * as Automerge from "@automerge/automerge"
 import { NodeFSStorageAdapter } from "@automerge/automerge-repo-storage-nodefs"
-import { client, clients, converged, joined, saved, scenario, until } from "./client.mjs"
+import { client, clients, converged, find, joined, saved, scenario, until } from "./client.mjs"
 import { useServer } from "./server.mjs"
 
 const server = useServer()
@@ -85,7 +85,7 @@ scenario("clients with a store of their own, across restarts on both sides", { s
     await server.stop()
     ;[a, b] = open()
     for (const [side, c] of [a, b].entries()) {
-      const handle = await c.find(url)
+      const handle = await find(c.repo, url) // from its own store
       handle.change(doc => (doc.edits[`round ${round} side ${side}`] = true))
     }
     await server.start()
