@@ -11,7 +11,9 @@ type Options struct {
 	// Snapshot is sent instead of most changes to a peer that lacks them and
 	// reads V2, if that is shorter. Nil: changes only.
 	Snapshot *crdt.Snapshot
-	// Refused says which changes were refused: they are never asked for.
+	// Refused says which changes were refused from this peer: they are never
+	// asked for. What one peer may not write another may bring, so a refusal for
+	// the sender's sake counts for its connection only.
 	Refused func(crdt.Hash) bool
 	// Held says which changes wait for others, and Missing which others those
 	// are: they are asked for.

@@ -22,8 +22,8 @@ type own struct {
 	states map[int]*protocol.State
 
 	held    map[crdt.Hash]crdt.Node
-	refused map[crdt.Hash][]crdt.Hash // and what they depend on
-	refuse  func(crdt.Node) bool      // nil: nothing
+	refused map[refusal][]crdt.Hash // and what they depend on
+	refuse  func(crdt.Node) bool    // nil: nothing
 	// Messages whose changes are not durable yet, in order.
 	pending []pendingMessage
 
@@ -37,6 +37,13 @@ type own struct {
 	canRead   bool // its changes are real, so that its document can be read
 }
 
+// refusal is per connection: what one peer may not write, another may, and the
+// latter may be the only one to have it since a loss of data.
+type refusal struct {
+	conn int
+	hash crdt.Hash
+}
+
 type pendingMessage struct {
 	conn int
 	msg  *protocol.Message
@@ -44,7 +51,7 @@ type pendingMessage struct {
 
 func newOwn(t *testing.T, id string, rnd *rand.Rand) *own {
 	return &own{t: t, id: id, rnd: rnd, states: map[int]*protocol.State{}, held: map[crdt.Hash]crdt.Node{},
-		refused: map[crdt.Hash][]crdt.Hash{}, readOnly: func(int) bool { return false }}
+		refused: map[refusal][]crdt.Hash{}, readOnly: func(int) bool { return false }}
 }
 
 func (o *own) name() string { return o.id }
@@ -99,11 +106,12 @@ func (o *own) receive(conn int, b []byte) error {
 }
 
 func (o *own) add(conn int, n crdt.Node) {
+	refused := func(h crdt.Hash) bool { return o.isRefused(conn, h) }
 	switch {
-	case o.graph.Accepted(n.Hash) || o.isRefused(n.Hash):
+	case o.graph.Accepted(n.Hash) || refused(n.Hash):
 	case o.readOnly(conn) || o.refuse != nil && o.refuse(n) ||
-		slices.ContainsFunc(n.Deps, o.isRefused):
-		o.refused[n.Hash] = append([]crdt.Hash{}, n.Deps...)
+		slices.ContainsFunc(n.Deps, refused):
+		o.refused[refusal{conn, n.Hash}] = append([]crdt.Hash{}, n.Deps...)
 		delete(o.held, n.Hash)
 	case slices.ContainsFunc(n.Deps, func(d crdt.Hash) bool { return !o.graph.Accepted(d) }):
 		o.held[n.Hash] = n
@@ -161,8 +169,8 @@ func (o *own) generate(conn int) []byte {
 func (o *own) options(conn int) protocol.Options {
 	return protocol.Options{
 		Snapshot: o.snapshot,
-		Refused:  o.isRefused,
-		Deps:     o.depsOf,
+		Refused:  func(h crdt.Hash) bool { return o.isRefused(conn, h) },
+		Deps:     func(h crdt.Hash) []crdt.Hash { return o.depsOf(conn, h) },
 		Held:     func(h crdt.Hash) bool { _, ok := o.held[h]; return ok },
 		Missing:  o.missing(),
 		ReadOnly: o.readOnly(conn),
@@ -170,16 +178,16 @@ func (o *own) options(conn int) protocol.Options {
 	}
 }
 
-func (o *own) isRefused(h crdt.Hash) bool {
-	_, ok := o.refused[h]
+func (o *own) isRefused(conn int, h crdt.Hash) bool {
+	_, ok := o.refused[refusal{conn, h}]
 	return ok
 }
 
-func (o *own) depsOf(h crdt.Hash) []crdt.Hash {
+func (o *own) depsOf(conn int, h crdt.Hash) []crdt.Hash {
 	if n, ok := o.held[h]; ok {
 		return append([]crdt.Hash{}, n.Deps...)
 	}
-	return o.refused[h]
+	return o.refused[refusal{conn, h}]
 }
 
 func (o *own) missing() []crdt.Hash {

@@ -192,6 +192,29 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// Old peers do not always answer a reset. They get news all the same.
+func TestResetWithoutAnswer(t *testing.T) {
+	g := chain(3)
+	var s State
+	s.Receive(g, &Message{Version: V1, Heads: []crdt.Hash{sum(1)}, Have: []Have{{LastSync: []crdt.Hash{sum(2)}}}})
+	generate(t, &s, g, Options{})
+	extend(g, 1)
+	sends(t, generate(t, &s, g, Options{}), g, 0, 4)
+}
+
+// A peer may take for shared what we have lost and hold now, or refused.
+func TestNoResetForWhatIsHeld(t *testing.T) {
+	g := chain(3)
+	opt := Options{Held: func(h crdt.Hash) bool { return h == sum(2) }, Missing: []crdt.Hash{sum(3)}}
+	var s State
+	s.Receive(g, &Message{Version: V1, Heads: []crdt.Hash{sum(1)}, Have: []Have{{LastSync: []crdt.Hash{sum(2)}}}})
+	m := generate(t, &s, g, opt)
+	if want := crdt.SortHashes([]crdt.Hash{sum(1), sum(3)}); !slices.Equal(m.Need, want) {
+		t.Errorf("needs %v, want %v", m.Need, want)
+	}
+	sends(t, m, g, 0, 3)
+}
+
 // A peer that lost what it was sent gets it again, but not for ever.
 func TestPeerLostItsData(t *testing.T) {
 	tests := map[string]*Message{
