@@ -43,7 +43,7 @@ func runs(t *testing.T, normally int, f func(t *testing.T, seed uint64)) {
 // Replicas of our own, each with up to three others, in any shape that holds
 // together.
 func TestOwnReplicasConverge(t *testing.T) {
-	runs(t, 300, func(t *testing.T, seed uint64) {
+	runs(t, 150, func(t *testing.T, seed uint64) {
 		defer tellSeed(t, seed)
 		n := newNetwork(t, seed)
 		n.losses = n.rnd.IntN(3) == 0
