@@ -85,6 +85,7 @@ type reader struct {
 	has         [numFields]bool // present, and neither undefined nor null
 	err         *Error
 	badDocument string
+	heads       int // in newHeads so far: each costs two hashes to check
 }
 
 func (r *reader) read(frame []byte) Message {
@@ -392,7 +393,12 @@ func (r *reader) remoteHeads(entry item) (h RemoteHeads) {
 		switch string(key) {
 		case nameHeads:
 			hasHeads = true
-			for _, it := range r.elements(nameHeads, value) {
+			items := r.elements(nameHeads, value)
+			if r.heads += len(items); r.heads > r.lim.List {
+				r.limit(fieldNames[fieldNewHeads], r.lim.List, "heads")
+				return
+			}
+			for _, it := range items {
 				head, err := parseHead58(string(r.boundedText(nameHeads, it, maxHeadText)))
 				if err != nil {
 					r.shape(nameHeads, "has an element that is no head")

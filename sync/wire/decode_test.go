@@ -185,6 +185,11 @@ func TestDecodeRefuses(t *testing.T) {
 		"newHeads' head too long": {newHeads(map[string]any{"a": map[string]any{"heads": []string{long}, "timestamp": 1}}), KindLimit},
 		"newHeads' heads many":    {newHeads(map[string]any{"a": map[string]any{"heads": list(defaultList+1, head), "timestamp": 1}}), KindLimit},
 
+		"newHeads' heads in all": {newHeads(map[string]any{
+			"a": map[string]any{"heads": list(defaultList/2, head), "timestamp": 1},
+			"b": map[string]any{"heads": list(defaultList/2+1, head), "timestamp": 1},
+		}), KindLimit},
+
 		"sender too long":   {build(t, "type", "leave", "senderId", long), KindLimit},
 		"type too long":     {build(t, "type", long, "senderId", "alice"), KindLimit},
 		"session too long":  {build(t, "type", "ephemeral", "senderId", "alice", "documentId", id, "count", 1, "data", testData, "sessionId", long), KindLimit},

@@ -34,7 +34,7 @@ const ProtocolVersion = "1"
 type Limits struct {
 	Frame int // bytes in a frame; 16 MiB
 	ID    int // bytes in a peer, storage or session id, a version, a type or a document id's text; 256
-	List  int // storage ids, versions or entries of newHeads in one message, and heads in one entry; 1,024
+	List  int // storage ids, versions or entries or heads of newHeads in one message; 1,024
 }
 
 const (
