@@ -3,6 +3,7 @@ import assert from "node:assert/strict"
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
+import { after } from "node:test"
 import * as Automerge from "@automerge/automerge"
 import { NodeFSStorageAdapter } from "@automerge/automerge-repo-storage-nodefs"
 import { client, clients, converged, find, joined, saved, scenario, until } from "./client.mjs"
@@ -11,12 +12,10 @@ import { useServer } from "./server.mjs"
 const server = useServer()
 const skip = server.restartable ? false : "PARLEY_URL names a server that is not the tests' to stop"
 
-// store is a client's own storage, in a folder that goes with the test.
-function store(t) {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "parley-interop-client-"))
-  t.after(() => fs.rmSync(folder, { recursive: true, force: true }))
-  return folder
-}
+// Clients' own stores, in a folder that goes when the last client has closed.
+const stores = fs.mkdtempSync(path.join(os.tmpdir(), "parley-interop-client-"))
+after(() => fs.rmSync(stores, { recursive: true, force: true }))
+const store = () => fs.mkdtempSync(path.join(stores, "store-"))
 
 async function restart() {
   await server.stop()
@@ -72,7 +71,7 @@ scenario("clients return by themselves with what they edited meanwhile", { skip 
 })
 
 scenario("clients with a store of their own, across restarts on both sides", { skip }, async t => {
-  const folders = [store(t), store(t)]
+  const folders = [store(), store()]
   const open = () => folders.map(folder => client(t, server, { storage: new NodeFSStorageAdapter(folder) }))
 
   let [a, b] = open()
