@@ -43,9 +43,10 @@ type conn struct {
 	held atomic.Int64 // bytes of changes that wait for dependencies
 
 	// liveness, owned by the server's heart
-	pinged bool
-	ponged atomic.Bool
-	moved  int64 // what link.moved was at the last beat
+	pinged  bool
+	ponged  atomic.Bool
+	moved   int64        // what link.moved was at the last beat
+	waiting atomic.Int64 // since when the reader waits for the client, in ns; 0 while it is busy
 }
 
 func newConn(srv *Server, id session.ConnID, ws *websocket.Conn, l *link) *conn {
@@ -99,6 +100,7 @@ func (c *conn) read() {
 
 // readEvent reads one frame and steps the machine with it.
 func (c *conn) readEvent() (session.Event, error) {
+	c.waiting.Store(time.Now().UnixNano())
 	typ, r, err := c.ws.Reader(context.Background())
 	if err != nil {
 		return nil, err
@@ -113,6 +115,7 @@ func (c *conn) readEvent() (session.Event, error) {
 	if _, err := buf.ReadFrom(r); err != nil {
 		return nil, err
 	}
+	c.waiting.Store(0)
 	if typ != websocket.MessageBinary {
 		return c.machine.ReceiveText(), nil
 	}

@@ -21,7 +21,7 @@ func (s *Server) beat(ctx context.Context) {
 		case now := <-ticker.C:
 			for _, c := range s.peers.all() {
 				if uint64(c.id)%heartParts == part {
-					s.checkLife(ctx, c)
+					s.checkLife(ctx, c, now)
 				}
 			}
 			if part == 0 {
@@ -31,21 +31,23 @@ func (s *Server) beat(ctx context.Context) {
 	}
 }
 
-// checkLife drops a connection that was pinged an interval ago and has neither
-// answered nor moved a byte since, and pings it otherwise.
-func (s *Server) checkLife(ctx context.Context, c *conn) {
+// checkLife pings a connection, or drops it if it has been silent for an
+// interval: it was pinged and has not answered, not a byte has moved, and it
+// was the client that we waited for all the time.
+func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time) {
 	var moved int64
 	if c.link != nil {
 		moved = c.link.moved.Load()
 	}
-	if c.pinged && !c.ponged.Load() && moved == c.moved {
+	unanswered := c.pinged && !c.ponged.Load()
+	if unanswered && moved == c.moved && c.waitedFor(s.opt.Ping, now) {
 		s.log.Debug("dropping a silent connection", "conn", c.id)
 		_ = c.ws.CloseNow()
 		return
 	}
 	c.moved = moved
-	if c.pinged && !c.ponged.Load() {
-		return // a long frame is still on its way; the ping is behind it
+	if unanswered {
+		return // something long is on its way; the ping is behind it
 	}
 	c.pinged = true
 	c.ponged.Store(false)
@@ -56,4 +58,10 @@ func (s *Server) checkLife(ctx context.Context, c *conn) {
 			c.ponged.Store(true)
 		}
 	}()
+}
+
+// waitedFor reports whether the reader has waited for the client that long.
+func (c *conn) waitedFor(d time.Duration, now time.Time) bool {
+	since := c.waiting.Load()
+	return since != 0 && now.UnixNano()-since >= int64(d)
 }

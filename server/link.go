@@ -7,12 +7,19 @@ import (
 	"sync/atomic"
 )
 
-// writePiece is how much a link writes before it notes progress.
-const writePiece = 64 << 10
+const (
+	// writePiece is how much a link writes before it notes progress.
+	writePiece = 16 << 10
+	// kernelBuffer is what the kernel takes ahead of a slow client. By default
+	// it takes megabytes, in which no progress can be seen, and which each slow
+	// client costs.
+	kernelBuffer = 128 << 10
+)
 
 // link is a TCP connection that counts the bytes which pass. A ping cannot
 // overtake a long frame on a slow line: what tells a slow client from a dead
-// one is whether bytes still move.
+// one is whether bytes still move. A write that is shorter than a piece does
+// not count: it ends in the kernel's buffer and says nothing of the client.
 type link struct {
 	net.Conn
 	moved atomic.Int64
@@ -28,7 +35,9 @@ func (l *link) Write(p []byte) (written int, err error) {
 	for len(p) > 0 && err == nil {
 		var n int
 		n, err = l.Conn.Write(p[:min(len(p), writePiece)])
-		l.moved.Add(int64(n))
+		if n == writePiece {
+			l.moved.Add(int64(n))
+		}
 		written += n
 		p = p[n:]
 	}
@@ -46,6 +55,12 @@ func (l linkListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		if err := tcp.SetWriteBuffer(kernelBuffer); err != nil {
+			_ = c.Close() // it has ended already
+			return l.Accept()
+		}
 	}
 	return &link{Conn: c}, nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -125,6 +126,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		_ = c.ws.CloseNow()
 	}
 	s.serving.Wait()
+	err = errors.Join(err, s.settle(ctx))
 	s.stop()
 	s.stopped.Wait()
 	if s.compactor != nil {
@@ -134,6 +136,23 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// settle waits until every document has stepped what was posted to it, and the
+// disk has what they accepted.
+func (s *Server) settle(ctx context.Context) error {
+	s.running.Wait()
+	settled := make(chan struct{})
+	s.store.Append(store.Batch{Done: func(error) { close(settled) }})
+	select {
+	case <-settled:
+		s.running.Wait() // what the last commits made documents do
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("shut down: changes that nobody was told of are not on disk: %w", ctx.Err())
+	}
+}
+
+// wait waits for wg, but not longer than ctx lasts. When it gives up, what wg
+// counts is about to be ended.
 func wait(ctx context.Context, wg *sync.WaitGroup) error {
 	done := make(chan struct{})
 	go func() {

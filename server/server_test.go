@@ -2,8 +2,11 @@ package server_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
+	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -43,7 +46,8 @@ func start(t *testing.T, opt server.Options) *running {
 
 func (r *running) up(opt server.Options) {
 	r.t.Helper()
-	st, err := store.Open(r.dir, store.Options{})
+	opt.Logger = slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	st, err := store.Open(r.dir, store.Options{Logger: opt.Logger})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -234,6 +238,45 @@ func TestSilentConnectionsAreDropped(t *testing.T) {
 	d := r.open(ctx, alive, servertest.NewDocumentID())
 	check(t, d.Unavailable(ctx, 1))
 	check(t, d.Acknowledged(ctx, must(d.Set(ctx, "a", "b"))))
+}
+
+// slowLine is a connection on which little arrives at a time.
+type slowLine struct{ net.Conn }
+
+func (l slowLine) Read(p []byte) (int, error) {
+	time.Sleep(8 * time.Millisecond)
+	return l.Conn.Read(p[:min(len(p), 16<<10)])
+}
+
+// A frame that takes many ping intervals to arrive is progress, although no
+// pong can come meanwhile.
+func TestSlowLinesAreNotDropped(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{Ping: time.Second})
+	id := servertest.NewDocumentID()
+	alice := r.open(ctx, r.dial(ctx, "alice"), id)
+	check(t, alice.Acknowledged(ctx, must(alice.Set(ctx, "a", randomText(3_500_000)))))
+	h := must(alice.Set(ctx, "b", randomText(3_500_000)))
+	check(t, alice.Acknowledged(ctx, h))
+
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err == nil {
+			err = c.(*net.TCPConn).SetReadBuffer(64 << 10)
+		}
+		return slowLine{c}, err
+	}}
+	slow := must(servertest.ConnectVia(ctx, r.url, &http.Client{Transport: transport}))
+	defer slow.CloseNow()
+	check(t, slow.Join(ctx, "slow"))
+	check(t, r.open(ctx, slow, id).Has(ctx, h))
+}
+
+// randomText is text that no deflate makes shorter by much.
+func randomText(n int) string {
+	b := make([]byte, n/2)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return hex.EncodeToString(b)
 }
 
 func TestHealth(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -55,7 +56,12 @@ func Dial(ctx context.Context, url string, peer wire.PeerID) (*Client, error) {
 
 // Connect opens a connection and does not join.
 func Connect(ctx context.Context, url string) (*Client, error) {
-	ws, _, err := websocket.Dial(ctx, url, nil)
+	return ConnectVia(ctx, url, nil)
+}
+
+// ConnectVia is Connect over the transport of an HTTP client.
+func ConnectVia(ctx context.Context, url string, via *http.Client) (*Client, error) {
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: via})
 	if err != nil {
 		return nil, err
 	}
