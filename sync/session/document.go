@@ -38,7 +38,6 @@ type Document struct {
 	peers    map[ConnID]*peer
 	order    []*peer // peers in the order of their arrival, so that runs repeat
 	held     heldChanges
-	refused  refusedChanges
 	remote   remoteHeads
 }
 
@@ -47,6 +46,7 @@ type peer struct {
 	Peer
 	state   protocol.State
 	status  status
+	refused refusedChanges
 	waiting []waitingMessage // received, but its changes are not on disk yet
 	remotes map[wire.StorageID]struct{}
 	pending bool // Pending was said and Pull has not been called since
@@ -195,7 +195,7 @@ func (p *peer) wait(m waitingMessage) {
 // waited for it.
 func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Output {
 	if c.Refusal != nil {
-		return d.refuse(p, c.Refusal, out)
+		return d.refuse(p, c.Refusal, nil, out)
 	}
 	queue := []heldChange{{peer: p, change: c.Change}}
 	for len(queue) > 0 {
@@ -210,7 +210,7 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 		case crdt.Held:
 			out = d.hold(now, next, result.Missing, out)
 		case crdt.Refused:
-			out = d.refuse(next.peer, result.Refusal, out)
+			out = d.refuse(next.peer, result.Refusal, next.change.Deps, out)
 		case crdt.Known:
 		}
 	}
@@ -220,12 +220,12 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 // hold keeps a change until its dependencies arrive, within limits. A change
 // on top of a refused one is refused: what it needs will never be here.
 func (d *Document) hold(now time.Time, h heldChange, missing []crdt.Hash, out []Output) []Output {
-	if i := slices.IndexFunc(missing, d.refused.has); i >= 0 {
+	if i := slices.IndexFunc(missing, h.peer.refused.has); i >= 0 {
 		return d.refuse(h.peer, &crdt.Refusal{
 			Code:   codeDependsOnRefused,
 			Change: h.change.Hash,
 			Reason: "it builds on change " + missing[i].String() + ", which was refused",
-		}, out)
+		}, h.change.Deps, out)
 	}
 	lim := d.cfg.Limits
 	if d.held.count(h.peer.Conn) >= lim.HeldChanges || d.held.bytes(h.peer.Conn)+len(h.change.Chunk()) > lim.HeldBytes {
@@ -235,16 +235,16 @@ func (d *Document) hold(now time.Time, h heldChange, missing []crdt.Hash, out []
 	return d.held.add(missing[0], h, out)
 }
 
-// refuse remembers the change, so that it is never asked for again, and names
-// it to who sent it. The connection goes on.
-func (d *Document) refuse(p *peer, r *crdt.Refusal, out []Output) []Output {
-	d.refused.add(r.Change)
+// refuse remembers the change, so that this peer is never asked for it again,
+// and names it to the peer. The connection goes on.
+func (d *Document) refuse(p *peer, r *crdt.Refusal, deps []crdt.Hash, out []Output) []Output {
+	p.refused.add(r.Change, deps)
 	freed, out := d.held.release(r.Change, out)
 	out = append(out, Refused{p.Conn, r}, Send{Conn: p.Conn, Frame: wire.Append(nil, &wire.ProtocolError{
 		SenderID: d.cfg.Self, TargetID: p.ID,
 		Message: "change " + r.Change.String() + " was refused: " + r.Reason,
 	})})
-	for _, h := range freed {
+	for _, h := range freed { // the same peer's are refused too, others' wait on
 		out = d.hold(h.at, h, []crdt.Hash{r.Change}, out)
 	}
 	return out
@@ -254,14 +254,26 @@ func (d *Document) refuse(p *peer, r *crdt.Refusal, out []Output) []Output {
 func (d *Document) take(now time.Time, p *peer, m *protocol.Message, out []Output) []Output {
 	p.state.Receive(d.Graph(), m)
 	out = d.learnPeerHeads(now, p, m.Heads, out)
-	if p.status == statusHas && d.allRefused(m.Heads) {
+	if p.status == statusHas && p.hasOnlyRefused(m.Heads) {
 		p.status = statusUnavailable // it has nothing that we would take
 	}
 	return p.mark(out)
 }
 
-func (d *Document) allRefused(heads []crdt.Hash) bool {
-	return !slices.ContainsFunc(heads, func(h crdt.Hash) bool { return !d.refused.has(h) })
+func (p *peer) hasOnlyRefused(heads []crdt.Hash) bool {
+	return !slices.ContainsFunc(heads, func(h crdt.Hash) bool { return !p.refused.has(h) })
+}
+
+// depsOf returns what a change depends on that p sent and that is not in the
+// graph; nil if nothing is known of it.
+func (d *Document) depsOf(p *peer, h crdt.Hash) []crdt.Hash {
+	if deps, ok := p.refused.deps[h]; ok {
+		return deps
+	}
+	if deps, ok := d.held.deps[h]; ok {
+		return append([]crdt.Hash{}, deps...)
+	}
+	return nil
 }
 
 func (p *peer) mark(out []Output) []Output {
@@ -300,19 +312,26 @@ func (d *Document) Pull(conn ConnID) []byte {
 	if len(d.Graph().Heads()) == 0 && p.status != statusHas {
 		return nil // nothing to tell; a request is answered with doc-unavailable
 	}
-	m, ok := p.state.Generate(d.Graph(), protocol.Options{
-		Snapshot: d.snapshot,
-		Refused:  d.refused.has,
-		Held:     d.held.has,
-		Missing:  d.held.missing(conn),
-		MaxBytes: d.cfg.Limits.SendBytes,
-	})
+	m, ok := p.state.Generate(d.Graph(), d.options(p))
 	if !ok {
 		return nil
 	}
 	return wire.Append(nil, &wire.Sync{
 		SenderID: d.cfg.Self, TargetID: p.ID, DocumentID: d.id, Data: m.Append(nil),
 	})
+}
+
+// options says what may be sent to a peer. What it sent that is not in the
+// graph is named only if there is such a thing.
+func (d *Document) options(p *peer) protocol.Options {
+	opt := protocol.Options{Snapshot: d.snapshot, MaxBytes: d.cfg.Limits.SendBytes}
+	if len(p.refused.deps) > 0 || len(d.held.deps) > 0 {
+		opt.Refused = p.refused.has
+		opt.Held = d.held.has
+		opt.Missing = d.held.missing(p.Conn)
+		opt.Deps = func(h crdt.Hash) []crdt.Hash { return d.depsOf(p, h) }
+	}
+	return opt
 }
 
 // answerRequests tells those who asked for a document that nobody has. They

@@ -11,8 +11,13 @@ import (
 // next round trip or, from a client that is half gone, never.
 const heldFor = time.Minute
 
-// maxRefused is how many refused changes a document remembers, newest kept.
-const maxRefused = 1024
+const (
+	// maxRefused is how many refused changes of a peer a document remembers,
+	// newest kept.
+	maxRefused = 1024
+	// maxRefusedDeps bounds what is kept of one of them.
+	maxRefusedDeps = 16
+)
 
 // heldChange is a change whose dependencies are not here yet.
 type heldChange struct {
@@ -25,7 +30,7 @@ type heldChange struct {
 // The zero value is empty.
 type heldChanges struct {
 	byMissing map[crdt.Hash][]heldChange
-	hashes    map[crdt.Hash]struct{} // of the held changes themselves
+	deps      map[crdt.Hash][]crdt.Hash // of the held changes themselves
 	usage     map[ConnID]heldUsage
 	oldest    time.Time // no held change is older; zero when there is none
 }
@@ -41,19 +46,19 @@ func (hs *heldChanges) add(missing crdt.Hash, h heldChange, out []Output) []Outp
 	}
 	if hs.byMissing == nil {
 		hs.byMissing = make(map[crdt.Hash][]heldChange)
-		hs.hashes = make(map[crdt.Hash]struct{})
+		hs.deps = make(map[crdt.Hash][]crdt.Hash)
 		hs.usage = make(map[ConnID]heldUsage)
 	}
 	if len(hs.byMissing) == 0 {
 		hs.oldest = h.at
 	}
 	hs.byMissing[missing] = append(hs.byMissing[missing], h)
-	hs.hashes[h.change.Hash] = struct{}{}
+	hs.deps[h.change.Hash] = h.change.Deps
 	return hs.account(h, +1, out)
 }
 
 func (hs *heldChanges) has(h crdt.Hash) bool {
-	_, ok := hs.hashes[h]
+	_, ok := hs.deps[h]
 	return ok
 }
 
@@ -129,7 +134,7 @@ func (hs *heldChanges) filter(remove func(heldChange) bool, out []Output) []Outp
 func (hs *heldChanges) account(h heldChange, sign int, out []Output) []Output {
 	conn, bytes := h.peer.Conn, sign*len(h.change.Chunk())
 	if sign < 0 {
-		delete(hs.hashes, h.change.Hash)
+		delete(hs.deps, h.change.Hash)
 	}
 	u := hs.usage[conn]
 	u.changes += sign
@@ -142,31 +147,36 @@ func (hs *heldChanges) account(h heldChange, sign int, out []Output) []Output {
 	return append(out, Held{Conn: conn, Bytes: bytes})
 }
 
-// refusedChanges remembers the newest refused changes. The zero value is empty.
+// refusedChanges remembers the newest changes that were refused from one peer,
+// and what they depend on. What one peer may not bring another may, so nobody
+// else is judged by it. The zero value is empty.
 type refusedChanges struct {
-	set  map[crdt.Hash]struct{}
+	deps map[crdt.Hash][]crdt.Hash
 	ring []crdt.Hash
 	next int
 }
 
 func (r *refusedChanges) has(h crdt.Hash) bool {
-	_, ok := r.set[h]
+	_, ok := r.deps[h]
 	return ok
 }
 
-func (r *refusedChanges) add(h crdt.Hash) {
+func (r *refusedChanges) add(h crdt.Hash, deps []crdt.Hash) {
 	if r.has(h) {
 		return
 	}
-	if r.set == nil {
-		r.set = make(map[crdt.Hash]struct{})
+	if len(deps) == 0 || len(deps) > maxRefusedDeps {
+		deps = []crdt.Hash{} // not nil: it is known, and depends on nothing that matters
 	}
-	r.set[h] = struct{}{}
+	if r.deps == nil {
+		r.deps = make(map[crdt.Hash][]crdt.Hash)
+	}
+	r.deps[h] = deps
 	if len(r.ring) < maxRefused {
 		r.ring = append(r.ring, h)
 		return
 	}
-	delete(r.set, r.ring[r.next])
+	delete(r.deps, r.ring[r.next])
 	r.ring[r.next] = h
 	r.next = (r.next + 1) % maxRefused
 }
