@@ -336,8 +336,15 @@ func detach(m *protocol.Message) {
 func decodeChange(chunk []byte, lim crdt.Limits) Decoded {
 	change, err := crdt.DecodeChange(chunk, lim)
 	var refusal *crdt.Refusal
-	if errors.As(err, &refusal) {
-		return Decoded{Refusal: refusal}
+	if !errors.As(err, &refusal) {
+		return Decoded{Change: change}
 	}
-	return Decoded{Change: change}
+	d := Decoded{Refusal: refusal}
+	if refusal.Change == (crdt.Hash{}) {
+		return d // not to be looked into any further: it may be a bomb
+	}
+	if header, err := crdt.DecodeHeader(chunk); err == nil {
+		d.Deps = known(header.Deps)
+	}
+	return d
 }

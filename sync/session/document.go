@@ -195,7 +195,7 @@ func (p *peer) wait(m waitingMessage) {
 // waited for it.
 func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Output {
 	if c.Refusal != nil {
-		return d.refuse(p, c.Refusal, nil, out)
+		return d.refuse(p, c.Refusal, c.Deps, out)
 	}
 	queue := []heldChange{{peer: p, change: c.Change}}
 	for len(queue) > 0 {
@@ -210,7 +210,7 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 		case crdt.Held:
 			out = d.hold(now, next, result.Missing, out)
 		case crdt.Refused:
-			out = d.refuse(next.peer, result.Refusal, next.change.Deps, out)
+			out = d.refuse(next.peer, result.Refusal, known(next.change.Deps), out)
 		case crdt.Known:
 		}
 	}
@@ -225,7 +225,7 @@ func (d *Document) hold(now time.Time, h heldChange, missing []crdt.Hash, out []
 			Code:   codeDependsOnRefused,
 			Change: h.change.Hash,
 			Reason: "it builds on change " + missing[i].String() + ", which was refused",
-		}, h.change.Deps, out)
+		}, known(h.change.Deps), out)
 	}
 	lim := d.cfg.Limits
 	if d.held.count(h.peer.Conn) >= lim.HeldChanges || d.held.bytes(h.peer.Conn)+len(h.change.Chunk()) > lim.HeldBytes {
@@ -270,10 +270,15 @@ func (d *Document) depsOf(p *peer, h crdt.Hash) []crdt.Hash {
 	if deps, ok := p.refused.deps[h]; ok {
 		return deps
 	}
-	if deps, ok := d.held.deps[h]; ok {
-		return append([]crdt.Hash{}, deps...)
+	return d.held.deps[h]
+}
+
+// known tells a change without dependencies from one of which they are unknown.
+func known(deps []crdt.Hash) []crdt.Hash {
+	if deps == nil {
+		return []crdt.Hash{}
 	}
-	return nil
+	return deps
 }
 
 func (p *peer) mark(out []Output) []Output {

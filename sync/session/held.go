@@ -53,7 +53,7 @@ func (hs *heldChanges) add(missing crdt.Hash, h heldChange, out []Output) []Outp
 		hs.oldest = h.at
 	}
 	hs.byMissing[missing] = append(hs.byMissing[missing], h)
-	hs.deps[h.change.Hash] = h.change.Deps
+	hs.deps[h.change.Hash] = known(h.change.Deps)
 	return hs.account(h, +1, out)
 }
 
@@ -151,7 +151,7 @@ func (hs *heldChanges) account(h heldChange, sign int, out []Output) []Output {
 // and what they depend on. What one peer may not bring another may, so nobody
 // else is judged by it. The zero value is empty.
 type refusedChanges struct {
-	deps map[crdt.Hash][]crdt.Hash
+	deps map[crdt.Hash][]crdt.Hash // nil: unknown
 	ring []crdt.Hash
 	next int
 }
@@ -165,8 +165,8 @@ func (r *refusedChanges) add(h crdt.Hash, deps []crdt.Hash) {
 	if r.has(h) {
 		return
 	}
-	if len(deps) == 0 || len(deps) > maxRefusedDeps {
-		deps = []crdt.Hash{} // not nil: it is known, and depends on nothing that matters
+	if len(deps) > maxRefusedDeps {
+		deps = nil // rather than keep them: its peer's Bloom filter has to do
 	}
 	if r.deps == nil {
 		r.deps = make(map[crdt.Hash][]crdt.Hash)

@@ -21,6 +21,7 @@ type SyncInput struct {
 type Decoded struct {
 	Change  *crdt.Change
 	Refusal *crdt.Refusal
+	Deps    []crdt.Hash // of a refused change; nil if they cannot be told
 }
 
 // UnavailableInput is a doc-unavailable frame: the peer does not have it.

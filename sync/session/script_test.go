@@ -122,6 +122,7 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) {
 		w.limits.Documents, _ = strconv.Atoi(arg("documents"))
 		w.limits.HeldChanges, _ = strconv.Atoi(arg("held"))
 		w.limits.SendBytes, _ = strconv.Atoi(arg("send"))
+		w.limits.Change.Ops, _ = strconv.Atoi(arg("ops"))
 	case "open": // a bare connection
 		w.open(word(0))
 	case "join": // join NAME [as=peer] [storage=s] [version=v] [ephemeral=true]
@@ -137,6 +138,8 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) {
 		for _, kv := range d.CmdArgs[2:] {
 			w.edit(w.client(word(0)), word(1), kv.Key, kv.Vals[0])
 		}
+	case "editall": // edit2 NAME DOC key=value ...: all in one change
+		w.editAll(w.client(word(0)), word(1), d.CmdArgs[2:])
 	case "sync": // sync NAME DOC: the client says what it has or wants
 		w.sync(w.client(word(0)), word(1))
 	case "say": // say NAME TYPE DOC [field=value ...]
@@ -251,9 +254,15 @@ func (c *client) replica(doc string) *replica {
 }
 
 func (w *world) edit(c *client, doc, key, value string) {
+	w.editAll(c, doc, []datadriven.CmdArg{{Key: key, Vals: []string{value}}})
+}
+
+func (w *world) editAll(c *client, doc string, values []datadriven.CmdArg) {
 	r := c.replica(doc)
-	if err := r.am.RootMap().Set(key, value); err != nil {
-		w.t.Fatal(err)
+	for _, kv := range values {
+		if err := r.am.RootMap().Set(kv.Key, kv.Vals[0]); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 	at := time.UnixMilli(epoch.Unix()) // automerge-go writes milliseconds where seconds belong
 	if _, err := r.am.Commit("", automerge.CommitOptions{Time: &at}); err != nil {
