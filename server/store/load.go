@@ -20,7 +20,7 @@ var readerParams = url.Values{
 
 const (
 	sqlSnapshot  = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
-	sqlChanges   = "SELECT n, hash, chunk FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
+	sqlChanges   = "SELECT n, hash, chunk, user FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
 	sqlCount     = "SELECT coalesce(max(n), 0) FROM change WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlDocuments = `SELECT id, (SELECT coalesce(max(n), 0) FROM change WHERE change.document = document.key),
 		coalesce(snapshot.changes, 0), coalesce(length(snapshot.data), 0)
@@ -99,6 +99,7 @@ type Stored struct {
 	First  int
 	Hashes []crdt.Hash
 	Chunks [][]byte // in commit order; each as it was appended
+	Users  []string // who delivered each first; empty where nobody was named
 }
 
 // Load returns all changes of a document and its newest snapshot. See the package
@@ -146,6 +147,7 @@ func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) 
 	}
 	st.Hashes = make([]crdt.Hash, 0, max(0, int(count)-st.First))
 	st.Chunks = make([][]byte, 0, cap(st.Hashes))
+	st.Users = make([]string, 0, cap(st.Hashes))
 	next := st.First
 	return c.query(ctx, func(v []driver.Value) error {
 		next++
@@ -158,6 +160,7 @@ func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) 
 		}
 		st.Hashes = append(st.Hashes, hash)
 		st.Chunks = append(st.Chunks, chunk)
+		st.Users = append(st.Users, v[3].(string))
 		return nil
 	}, sqlChanges, doc[:], int64(st.First))
 }

@@ -54,6 +54,8 @@ var migrations = []string{
 		sha256   BLOB NOT NULL CHECK (length(sha256) = 32),
 		data     BLOB NOT NULL
 	) STRICT;`,
+
+	`ALTER TABLE change ADD COLUMN user TEXT NOT NULL DEFAULT '';`,
 }
 
 // identify tells an empty database (0) and ours (its schema version) from every

@@ -54,6 +54,7 @@ func (o Options) withDefaults() Options {
 type Change struct {
 	Hash  crdt.Hash
 	Chunk []byte // as received, checked; must not be altered until Done
+	User  string // whose connection it came from; empty if nobody has a name
 }
 
 // Batch is what is appended to one document, all or nothing.

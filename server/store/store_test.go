@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"slices"
 	"testing"
 
 	"parley/server/store"
@@ -31,4 +32,20 @@ func open(t testing.TB, dir string, opt store.Options) *store.Store {
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) storetest.Place { return folder{dir: t.TempDir()} })
+}
+
+func TestUsersOfChangesAreKept(t *testing.T) {
+	s := open(t, t.TempDir(), store.Options{})
+	doc, changes := storetest.Document(1), storetest.Changes(1, 2)
+	changes[0].User, changes[1].User = "alice", "bob"
+	storetest.MustPut(t, s, doc, changes...)
+	changes[0].User = "mallory" // who delivers a known change again does not become its author
+	storetest.MustPut(t, s, doc, changes[0])
+	stored, err := s.Load(t.Context(), doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(stored.Users, []string{"alice", "bob"}) {
+		t.Errorf("users %q", stored.Users)
+	}
 }

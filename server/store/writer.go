@@ -26,7 +26,7 @@ const (
 	sqlCommit     = "COMMIT"
 	sqlFindHead   = "SELECT key, (SELECT coalesce(max(n), 0) FROM change WHERE document = key) FROM document WHERE id = ?"
 	sqlAddDoc     = "INSERT INTO document (id) VALUES (?)"
-	sqlAddChange  = "INSERT INTO change (document, n, hash, chunk) VALUES (?, ?, ?, ?) ON CONFLICT (document, hash) DO NOTHING"
+	sqlAddChange  = "INSERT INTO change (document, n, hash, chunk, user) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document, hash) DO NOTHING"
 	sqlPutShot    = "INSERT INTO snapshot (document, changes, heads, sha256, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, heads = excluded.heads, sha256 = excluded.sha256, data = excluded.data WHERE excluded.changes >= changes"
 	sqlCheckpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
 )
@@ -118,7 +118,7 @@ func (w *writer) addChanges(doc crdt.DocumentID, changes []Change) (added int, e
 		}
 	}
 	for i := range changes {
-		res, err := w.conn.exec(sqlAddChange, h.key, h.last+1, changes[i].Hash[:], changes[i].Chunk)
+		res, err := w.conn.exec(sqlAddChange, h.key, h.last+1, changes[i].Hash[:], changes[i].Chunk, changes[i].User)
 		if err != nil {
 			return 0, err
 		}
