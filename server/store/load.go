@@ -21,6 +21,7 @@ var readerParams = url.Values{
 const (
 	sqlSnapshot  = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlChanges   = "SELECT n, hash, chunk, user FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
+	sqlSettings  = "SELECT data FROM settings WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlCount     = "SELECT coalesce(max(n), 0) FROM change WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlDocuments = `SELECT id, (SELECT coalesce(max(n), 0) FROM change WHERE change.document = document.key),
 		coalesce(snapshot.changes, 0), coalesce(length(snapshot.data), 0)
@@ -100,6 +101,9 @@ type Stored struct {
 	Hashes []crdt.Hash
 	Chunks [][]byte // in commit order; each as it was appended
 	Users  []string // who delivered each first; empty where nobody was named
+	// Settings are the newest that were appended, nil if none were. LoadSince
+	// leaves them out.
+	Settings []byte
 }
 
 // Load returns all changes of a document and its newest snapshot. See the package
@@ -107,8 +111,11 @@ type Stored struct {
 func (s *Store) Load(ctx context.Context, doc crdt.DocumentID) (*Stored, error) {
 	st := &Stored{}
 	err := s.readers.with(ctx, func(c *conn) (err error) {
-		// Two reads without a transaction: the later one can only see more.
+		// Reads without a transaction: the later ones can only see more.
 		if st.Snapshot, err = s.readSnapshot(ctx, c, doc); err != nil {
+			return err
+		}
+		if st.Settings, err = readSettings(ctx, c, doc); err != nil {
 			return err
 		}
 		return readChanges(ctx, c, doc, st)
@@ -138,6 +145,14 @@ func loadError(ctx context.Context, doc crdt.DocumentID, err error) error {
 		err = ctx.Err() // rather than SQLite's "interrupted"
 	}
 	return fmt.Errorf("load document %s: %w", doc, err)
+}
+
+func readSettings(ctx context.Context, c *conn, doc crdt.DocumentID) (settings []byte, err error) {
+	err = c.query(ctx, func(v []driver.Value) error {
+		settings = v[0].([]byte)
+		return nil
+	}, sqlSettings, doc[:])
+	return settings, err
 }
 
 func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) error {

@@ -55,7 +55,12 @@ var migrations = []string{
 		data     BLOB NOT NULL
 	) STRICT;`,
 
-	`ALTER TABLE change ADD COLUMN user TEXT NOT NULL DEFAULT '';`,
+	`ALTER TABLE change ADD COLUMN user TEXT NOT NULL DEFAULT '';
+
+	CREATE TABLE settings (
+		document INTEGER PRIMARY KEY REFERENCES document (key),
+		data     BLOB NOT NULL
+	) STRICT;`,
 }
 
 // identify tells an empty database (0) and ours (its schema version) from every

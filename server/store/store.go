@@ -64,6 +64,9 @@ type Batch struct {
 	// on. One that is stored already is passed over. With none the batch is a
 	// barrier: Done is called when everything appended before it is settled.
 	Changes []Change
+	// Settings, if not nil, replace what the document's settings were: bytes
+	// that mean something to the caller only.
+	Settings []byte
 	// Chain ties the batch to those appended before it: once one of a chain
 	// fails, the later ones fail too. Nil: the batch stands alone.
 	Chain *Chain

@@ -49,3 +49,29 @@ func TestUsersOfChangesAreKept(t *testing.T) {
 		t.Errorf("users %q", stored.Users)
 	}
 }
+
+func TestSettingsTravelWithChanges(t *testing.T) {
+	s := open(t, t.TempDir(), store.Options{})
+	doc, changes := storetest.Document(1), storetest.Changes(1, 1)
+	for _, b := range []store.Batch{
+		{Document: doc, Changes: changes, Settings: []byte("first")},
+		{Document: doc, Settings: []byte("second")},
+		{Document: storetest.Document(2), Settings: []byte("alone")},
+	} {
+		done := make(chan error, 1)
+		b.Done = func(err error) { done <- err }
+		s.Append(b)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range []string{"second", "alone", ""} {
+		stored, err := s.Load(t.Context(), storetest.Document(1+i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(stored.Settings) != want {
+			t.Errorf("document %d: settings %q, want %q", 1+i, stored.Settings, want)
+		}
+	}
+}

@@ -22,13 +22,14 @@ var writerParams = url.Values{
 const autocheckpoint = "PRAGMA wal_autocheckpoint = 4000"
 
 const (
-	sqlBegin      = "BEGIN IMMEDIATE"
-	sqlCommit     = "COMMIT"
-	sqlFindHead   = "SELECT key, (SELECT coalesce(max(n), 0) FROM change WHERE document = key) FROM document WHERE id = ?"
-	sqlAddDoc     = "INSERT INTO document (id) VALUES (?)"
-	sqlAddChange  = "INSERT INTO change (document, n, hash, chunk, user) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document, hash) DO NOTHING"
-	sqlPutShot    = "INSERT INTO snapshot (document, changes, heads, sha256, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, heads = excluded.heads, sha256 = excluded.sha256, data = excluded.data WHERE excluded.changes >= changes"
-	sqlCheckpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
+	sqlBegin       = "BEGIN IMMEDIATE"
+	sqlCommit      = "COMMIT"
+	sqlFindHead    = "SELECT key, (SELECT coalesce(max(n), 0) FROM change WHERE document = key) FROM document WHERE id = ?"
+	sqlAddDoc      = "INSERT INTO document (id) VALUES (?)"
+	sqlAddChange   = "INSERT INTO change (document, n, hash, chunk, user) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document, hash) DO NOTHING"
+	sqlPutShot     = "INSERT INTO snapshot (document, changes, heads, sha256, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, heads = excluded.heads, sha256 = excluded.sha256, data = excluded.data WHERE excluded.changes >= changes"
+	sqlPutSettings = "INSERT INTO settings (document, data) VALUES (?, ?) ON CONFLICT (document) DO UPDATE SET data = excluded.data"
+	sqlCheckpoint  = "PRAGMA wal_checkpoint(TRUNCATE)"
 )
 
 // maxHeads bounds what the writer remembers: about 4 MB.
@@ -93,7 +94,7 @@ func (w *writer) transaction(do func() error) (err error) {
 func (w *writer) commit(entries []entry) (added int, err error) {
 	err = w.transaction(func() error {
 		for i := range entries {
-			n, err := w.addChanges(entries[i].Document, entries[i].Changes)
+			n, err := w.add(&entries[i].Batch)
 			if err != nil {
 				return fmt.Errorf("store changes of %s: %w", entries[i].Document, err)
 			}
@@ -104,19 +105,33 @@ func (w *writer) commit(entries []entry) (added int, err error) {
 	return added, err
 }
 
-func (w *writer) addChanges(doc crdt.DocumentID, changes []Change) (added int, err error) {
-	if len(changes) == 0 {
+// add writes one batch and returns how many of its changes were new.
+func (w *writer) add(b *Batch) (added int, err error) {
+	if len(b.Changes) == 0 && b.Settings == nil {
 		return 0, nil
 	}
-	h, err := w.head(doc)
+	h, err := w.head(b.Document)
 	if err != nil {
 		return 0, err
 	}
 	if h.key == 0 {
-		if h.key, err = w.addDocument(doc); err != nil {
+		if h.key, err = w.addDocument(b.Document); err != nil {
 			return 0, err
 		}
 	}
+	if b.Settings != nil {
+		if _, err := w.conn.exec(sqlPutSettings, h.key, b.Settings); err != nil {
+			return 0, err
+		}
+	}
+	added, err = w.addChanges(&h, b.Changes)
+	if err == nil {
+		w.remember(b.Document, h)
+	}
+	return added, err
+}
+
+func (w *writer) addChanges(h *head, changes []Change) (added int, err error) {
 	for i := range changes {
 		res, err := w.conn.exec(sqlAddChange, h.key, h.last+1, changes[i].Hash[:], changes[i].Chunk, changes[i].User)
 		if err != nil {
@@ -129,7 +144,6 @@ func (w *writer) addChanges(doc crdt.DocumentID, changes []Change) (added int, e
 			added++
 		}
 	}
-	w.remember(doc, h)
 	return added, nil
 }
 
