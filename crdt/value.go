@@ -39,6 +39,40 @@ type Value struct {
 	raw  string // as in the value column
 }
 
+// Null returns the null value.
+func Null() Value { return Value{} }
+
+// Bool returns a boolean.
+func Bool(b bool) Value {
+	if b {
+		return Value{Kind: KindTrue}
+	}
+	return Value{Kind: KindFalse}
+}
+
+// Int returns a signed integer.
+func Int(v int64) Value { return Value{Kind: KindInt, raw: string(columnar.AppendInt(nil, v))} }
+
+// Uint returns an unsigned integer.
+func Uint(v uint64) Value { return Value{Kind: KindUint, raw: string(columnar.AppendUint(nil, v))} }
+
+// Float returns a floating-point number.
+func Float(v float64) Value {
+	return Value{Kind: KindFloat, raw: string(binary.LittleEndian.AppendUint64(nil, math.Float64bits(v)))}
+}
+
+// Text returns a text as one scalar, which JavaScript reads as an
+// ImmutableString. It must be UTF-8.
+func Text(s string) Value { return Value{Kind: KindText, raw: s} }
+
+// Bytes returns a byte string.
+func Bytes(b []byte) Value { return Value{Kind: KindBytes, raw: string(b)} }
+
+// Timestamp returns a time in milliseconds since 1970.
+func Timestamp(ms int64) Value {
+	return Value{Kind: KindTimestamp, raw: string(columnar.AppendInt(nil, ms))}
+}
+
 // Raw returns the value's bytes as the value column holds them.
 func (v Value) Raw() string { return v.raw }
 
