@@ -20,6 +20,7 @@ var layers = map[string][]string{
 	"crdt/internal/columnar": nil,
 	"crdt/internal/engine":   nil,
 	"crdt":                   {"crdt/internal/columnar", "crdt/internal/engine"},
+	"crdt/transaction":       {"crdt"},
 	"sync/wire":              {"crdt"},
 	"sync/protocol":          {"crdt"},
 	"sync/session":           {"crdt", "sync/protocol", "sync/wire"},
@@ -37,7 +38,7 @@ var layers = map[string][]string{
 }
 
 // pure packages do no IO, read no clock, start no goroutine, take no lock.
-var pure = []string{"crdt/internal/columnar", "crdt", "sync/protocol", "sync/wire", "sync/session"}
+var pure = []string{"crdt/internal/columnar", "crdt", "crdt/transaction", "sync/protocol", "sync/wire", "sync/session"}
 
 var impure = []string{"context", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "sync", "sync/atomic", "syscall"}
 
