@@ -23,6 +23,7 @@ var layers = map[string][]string{
 	"crdt/transaction":       {"crdt"},
 	"sync/wire":              {"crdt"},
 	"sync/protocol":          {"crdt"},
+	"sync/client":            {"crdt", "crdt/transaction", "sync/protocol", "sync/wire"},
 	"sync/session":           {"crdt", "sync/protocol", "sync/wire"},
 	"server/store":           {"crdt"},
 	"server/compact":         {"crdt"},

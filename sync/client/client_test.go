@@ -1,0 +1,169 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parley/crdt"
+	"parley/crdt/transaction"
+	"parley/server"
+	"parley/server/store"
+)
+
+// running is a server on a port of its own, over a store in a folder.
+type running struct {
+	t       *testing.T
+	dir     string
+	address string // the same after a restart
+	srv     *server.Server
+	store   *store.Store
+	http    *http.Server
+}
+
+func startServer(t *testing.T) *running {
+	t.Helper()
+	r := &running{t: t, dir: t.TempDir(), address: "127.0.0.1:0"}
+	r.up()
+	t.Cleanup(r.down)
+	return r
+}
+
+func (r *running) url() string { return "ws://" + r.address }
+
+func (r *running) up() {
+	r.t.Helper()
+	log := testLogger(r.t)
+	st, err := store.Open(r.dir, store.Options{Logger: log})
+	check(r.t, err)
+	srv, err := server.New(st, server.Options{PlainDocuments: true, Logger: log})
+	check(r.t, err)
+	l, err := net.Listen("tcp", r.address)
+	check(r.t, err)
+	r.address = l.Addr().String()
+	r.srv, r.store = srv, st
+	r.http = &http.Server{Handler: srv.Handler(), ConnContext: server.ConnContext, ReadHeaderTimeout: time.Second}
+	go func() { _ = r.http.Serve(server.Listener(l)) }()
+}
+
+func (r *running) down() {
+	if r.srv == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := errors.Join(r.srv.Shutdown(ctx), r.http.Shutdown(ctx), r.store.Close()); err != nil {
+		r.t.Error(err)
+	}
+	r.srv = nil
+}
+
+func testLogger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const tx transaction.ID = "tx-1"
+
+// open opens a client that the test closes without waiting for the server.
+func open(t *testing.T, opt Options) *Client {
+	t.Helper()
+	if opt.Transaction == "" {
+		opt.Transaction = tx
+	}
+	if opt.User == "" {
+		opt.User = "alice"
+	}
+	opt.Logger = testLogger(t).With("user", opt.User)
+	c, err := Open(t.Context(), opt)
+	check(t, err)
+	t.Cleanup(func() { closeNow(t, c) })
+	return c
+}
+
+// closeNow closes without sending.
+func closeNow(t *testing.T, c *Client) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	check(t, c.Close(ctx))
+}
+
+// until waits for a view that holds.
+func until(t *testing.T, c *Client, what string, holds func(View) bool) View {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var last View
+	for last = range c.Watch(ctx) {
+		if holds(last) {
+			return last
+		}
+	}
+	t.Fatalf("waited in vain for %s: %+v", what, last)
+	return View{}
+}
+
+func saved(v View) bool { return v.Synced.Saved && v.Synced.Current }
+
+// put writes a key of the root, which is all that these tests need of a change.
+func put(t *testing.T, c *Client, key string) crdt.Hash {
+	t.Helper()
+	h, err := tryPut(c, key)
+	check(t, err)
+	return h
+}
+
+func tryPut(c *Client, key string) (crdt.Hash, error) {
+	return c.edit(context.Background(), func(k *keeper) (*crdt.Change, error) {
+		b := crdt.NewBuilder(k.header(time.Now()))
+		b.Put(crdt.OpID{}, key, crdt.Text(key))
+		return b.Change(crdt.Limits{})
+	})
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestTwoClientsConverge(t *testing.T) {
+	srv := startServer(t)
+	alice := open(t, Options{Server: srv.url(), User: "alice"})
+	bob := open(t, Options{Server: srv.url(), User: "bob"})
+	a, b := put(t, alice, "a"), put(t, bob, "b")
+	for _, c := range []*Client{alice, bob} {
+		until(t, c, "both changes", func(v View) bool {
+			return len(v.Heads) == 2 && v.Heads[0] == crdt.SortHashes([]crdt.Hash{a, b})[0] && saved(v)
+		})
+	}
+	c := put(t, alice, "c")
+	until(t, bob, "the third", func(v View) bool { return len(v.Heads) == 1 && v.Heads[0] == c })
+}
+
+func TestAServerThatRestarts(t *testing.T) {
+	srv := startServer(t)
+	alice := open(t, Options{Server: srv.url()})
+	put(t, alice, "a")
+	until(t, alice, "saved", saved)
+	srv.down()
+	until(t, alice, "lost", func(v View) bool { return v.Status.State == Reconnecting })
+	b := put(t, alice, "b")
+	if s := alice.Synced(); s.Saved || s.Pending != 1 {
+		t.Errorf("without a server: %+v", s)
+	}
+	srv.up()
+	alice.Reconnect()
+	until(t, alice, "saved again", saved)
+	bob := open(t, Options{Server: srv.url(), User: "bob"})
+	until(t, bob, "what was made meanwhile", func(v View) bool { return len(v.Heads) == 1 && v.Heads[0] == b })
+}

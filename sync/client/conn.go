@@ -1,0 +1,250 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/sync/errgroup"
+
+	"parley/crdt"
+	"parley/sync/protocol"
+	"parley/sync/wire"
+)
+
+const (
+	dialWithin = 10 * time.Second
+	joinWithin = 10 * time.Second
+	// pingEvery is how often the server must show that it lives: a server that
+	// vanishes without a word is noticed in twice that time.
+	pingEvery = 10 * time.Second
+	// gatherFor is how long a frame waits for more to say, so that what is
+	// picked in quick succession travels together.
+	gatherFor = 5 * time.Millisecond
+	// partWithin bounds the farewell.
+	partWithin = time.Second
+)
+
+// attempt is how one try to connect went.
+type attempt struct {
+	joined bool
+	lasted time.Duration // from then on
+	err    error         // why it ended
+}
+
+// try dials, and converses until the connection ends.
+func (c *Client) try(ctx context.Context) attempt {
+	dialing, cancel := context.WithTimeout(ctx, dialWithin)
+	conn, err := c.opt.Dial(dialing, c.url, c.opt.header())
+	cancel()
+	if err != nil {
+		return attempt{err: fmt.Errorf("connect: %w", err)}
+	}
+	defer conn.CloseNow()
+	server, err := c.join(ctx, conn)
+	if err != nil {
+		return attempt{err: fmt.Errorf("join: %w", closeError(err))}
+	}
+	joined := time.Now()
+	err = c.converse(ctx, conn, server)
+	return attempt{joined: true, lasted: time.Since(joined), err: closeError(err)}
+}
+
+// closeError finds what the server said when it closed.
+func closeError(err error) error {
+	var closed websocket.CloseError
+	if !errors.As(err, &closed) || !stops(closed.Code) {
+		return err
+	}
+	return &RefusedError{Code: int(closed.Code), Reason: closed.Reason}
+}
+
+// stops says whether a close code says that trying again unchanged cannot work.
+// The ranges are those of the server (sync/session, CloseCode): 4400 to 4499
+// stop; all others, among them 4500 to 4599, 1001 and 1013, may pass.
+func stops(code websocket.StatusCode) bool { return code >= 4400 && code <= 4499 }
+
+// join introduces us and waits for the server's answer.
+func (c *Client) join(ctx context.Context, conn Conn) (wire.PeerID, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	err := conn.Write(ctx, wire.Append(nil, &wire.Join{
+		SenderID: c.peer, Metadata: wire.Metadata{IsEphemeral: true}, Versions: []string{wire.ProtocolVersion},
+	}))
+	if err != nil {
+		return "", err
+	}
+	for {
+		m, err := readFrame(ctx, conn)
+		if err != nil {
+			return "", err
+		}
+		switch m := m.(type) {
+		case *wire.Peer:
+			return m.SenderID, nil
+		case *wire.ProtocolError:
+			c.log.Info("the server refuses", "message", m.Message)
+		}
+	}
+}
+
+func readFrame(ctx context.Context, conn Conn) (wire.Message, error) {
+	frame, err := conn.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m, err := wire.Decode(frame, wire.Limits{Frame: maxFrame})
+	if err != nil {
+		return nil, fmt.Errorf("the server sent what cannot be read: %w", err)
+	}
+	return m, nil
+}
+
+// converse syncs over a joined connection until it ends, or ctx does. Its three
+// goroutines end each other: the first error cancels, and cancelling ends what
+// a Conn waits for.
+func (c *Client) converse(ctx context.Context, conn Conn, server wire.PeerID) error {
+	if err := c.post(func(k *keeper) { k.begin(server) }); err != nil {
+		return err
+	}
+	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
+	group.Go(func() error { return c.read(inner, conn, server) })
+	group.Go(func() error { return c.write(inner, ctx, conn, server) })
+	group.Go(func() error { return ping(inner, conn) })
+	err := group.Wait()
+	_ = c.post(func(k *keeper) { k.end() })
+	return err
+}
+
+// read hands the keeper what the server says. It waits for the keeper, so that
+// a server that is faster than our disk is slowed down.
+func (c *Client) read(ctx context.Context, conn Conn, server wire.PeerID) error {
+	for {
+		m, err := readFrame(ctx, conn)
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *wire.Sync:
+			if m.DocumentID == c.document {
+				err = c.receive(m.Data)
+			}
+		case *wire.DocUnavailable:
+			if m.DocumentID == c.document {
+				err = c.post(func(k *keeper) { k.unavailable() })
+			}
+		case *wire.Ephemeral:
+			if m.DocumentID == c.document && m.SenderID == server {
+				err = c.hear(m.Data)
+			}
+		case *wire.ProtocolError:
+			c.log.Info("the server complains", "message", m.Message)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// receive decodes and checks a sync message, beside the keeper, and posts it.
+func (c *Client) receive(data []byte) error {
+	m, err := protocol.Decode(data, protocol.Limits{})
+	if err != nil {
+		return err
+	}
+	in := incoming{message: m}
+	for _, chunk := range m.Changes {
+		change, err := crdt.DecodeChange(chunk, crdt.Limits{})
+		if err == nil {
+			in.changes = append(in.changes, change)
+			continue
+		}
+		var r *crdt.Refusal
+		if !errors.As(err, &r) || r.Change == (crdt.Hash{}) {
+			return fmt.Errorf("the server sent a change that is none: %w", err)
+		}
+		in.refused = append(in.refused, r)
+	}
+	m.Changes = nil // in.changes stand for them
+	return c.post(func(k *keeper) { k.receive(in) })
+}
+
+// write sends what the keeper has to say whenever there is something. When
+// parting ends, it says goodbye, and the server closes.
+func (c *Client) write(ctx, parting context.Context, conn Conn, server wire.PeerID) error {
+	for {
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-parting.Done():
+			return c.part(ctx, conn, parting.Err())
+		}
+		if err := gather(ctx); err != nil {
+			return err
+		}
+		for {
+			data, err := c.pull()
+			if err != nil {
+				return err
+			}
+			if data == nil {
+				break
+			}
+			frame := wire.Append(nil, &wire.Sync{SenderID: c.peer, TargetID: server, DocumentID: c.document, Data: data})
+			if err := conn.Write(ctx, frame); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (c *Client) pull() (data []byte, err error) {
+	posted := c.post(func(k *keeper) { data, err = k.pull() })
+	return data, errors.Join(posted, err)
+}
+
+// gather waits a moment for more to say.
+func gather(ctx context.Context) error {
+	timer := time.NewTimer(gatherFor)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// part takes leave, and gives the server a moment to close. The reader ends
+// when it does.
+func (c *Client) part(ctx context.Context, conn Conn, why error) error {
+	ctx, cancel := context.WithTimeout(ctx, partWithin)
+	defer cancel()
+	if err := conn.Write(ctx, wire.Append(nil, &wire.Leave{SenderID: c.peer})); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return why
+}
+
+// ping asks the server for signs of life.
+func ping(ctx context.Context, conn Conn) error {
+	ticker := time.NewTicker(pingEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		within, cancel := context.WithTimeout(ctx, pingEvery)
+		err := conn.Ping(within)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("the server gives no sign of life: %w", err)
+		}
+	}
+}

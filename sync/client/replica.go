@@ -1,0 +1,229 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"parley/crdt"
+)
+
+// replica is the document and its log. A change is in the document first, where
+// later ones can build on it; commit writes it down and only then marks it
+// durable. The graph shows nothing else to the sync protocol, so the server
+// never hears of a change that a kill could take from us.
+type replica struct {
+	// static
+	owner owner
+
+	doc *crdt.Document
+	log *logFile // nil: in memory only
+
+	unwritten []record
+	mustSync  bool // an unwritten record is of a local change: the only copy there is
+
+	// known are heads that the server has: with all that they depend on, what is
+	// durable there, as far as it has told us.
+	known []crdt.Hash
+}
+
+// owner is the content of the log's first record: whose replica it is.
+type owner struct {
+	Transaction string `json:"transaction"`
+	User        string `json:"user"`
+}
+
+// openReplica reads the replica in dir, or makes an empty one; in memory if dir
+// is empty. It returns how many bytes of a torn end were cut off.
+func openReplica(dir string, o owner) (*replica, int, error) {
+	r := &replica{owner: o, doc: crdt.NewDocument(crdt.Limits{})}
+	if dir == "" {
+		return r, 0, nil
+	}
+	if err := os.MkdirAll(dir, folderMode); err != nil {
+		return nil, 0, fmt.Errorf("make the replica's folder: %w", err)
+	}
+	log, records, cut, err := openLog(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	r.log = log
+	if err := r.load(records); err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("read the replica in %s: %w", dir, err), log.close())
+	}
+	return r, cut, nil
+}
+
+func (r *replica) load(records []record) error {
+	if len(records) == 0 {
+		r.unwritten = []record{r.ownerRecord()}
+		return nil
+	}
+	var o owner
+	if records[0].kind != recordOwner || json.Unmarshal(records[0].content, &o) != nil {
+		return errors.New("it does not begin with whose it is")
+	}
+	if o != r.owner {
+		return fmt.Errorf("it is of transaction %q and user %q", o.Transaction, o.User)
+	}
+	var chunks [][]byte
+	for _, rec := range records[1:] {
+		switch rec.kind {
+		case recordChange:
+			chunks = append(chunks, rec.content)
+		case recordServer:
+			r.known = parseHashes(rec.content)
+		}
+	}
+	if err := r.doc.Load(chunks...); err != nil {
+		return err
+	}
+	r.known = slices.DeleteFunc(r.known, func(h crdt.Hash) bool { return !r.graph().Has(h) })
+	return nil
+}
+
+func (r *replica) graph() *crdt.Graph { return &r.doc.Graph }
+
+// add passes a change through the gate. A local one is on disk after the next
+// commit; one that the server has may be lost with the power, and comes again.
+func (r *replica) add(c *crdt.Change, local bool) crdt.Outcome {
+	out := r.doc.Add(c)
+	if out.Status == crdt.Accepted {
+		r.unwritten = append(r.unwritten, record{recordChange, c.Chunk()})
+		r.mustSync = r.mustSync || local
+	}
+	return out
+}
+
+// commit writes down what was added. If it fails, all of that is gone from the
+// document too.
+func (r *replica) commit() error {
+	if err := r.writeDown(); err != nil {
+		r.revert()
+		return err
+	}
+	r.unwritten, r.mustSync = r.unwritten[:0], false
+	r.graph().MarkDurable(r.graph().Len()) // the commit point
+	return nil
+}
+
+func (r *replica) writeDown() error {
+	switch {
+	case r.log == nil || len(r.unwritten) == 0:
+		return nil
+	case r.log.suspect:
+		return r.log.rewrite(r.records(r.doc))
+	default:
+		return r.log.write(r.unwritten, r.mustSync)
+	}
+}
+
+// revert goes back to what is durable.
+func (r *replica) revert() {
+	r.doc = rebuilt(r.graph(), r.graph().Durable(), nil)
+	r.unwritten, r.mustSync = nil, false
+}
+
+// replace puts doc in the document's place, in which all is durable then, or
+// changes nothing.
+func (r *replica) replace(doc *crdt.Document) error {
+	known := slices.DeleteFunc(slices.Clone(r.known), func(h crdt.Hash) bool { return !doc.Graph.Has(h) })
+	if r.log != nil {
+		if err := r.log.rewrite(r.records(doc)); err != nil {
+			return err
+		}
+	}
+	doc.Graph.MarkDurable(doc.Graph.Len())
+	r.doc, r.known = doc, known
+	r.unwritten, r.mustSync = nil, false
+	return nil
+}
+
+// rebuilt returns a document of the first n changes of g but those in without,
+// which must hold all that depends on one of them.
+func rebuilt(g *crdt.Graph, n int, without map[crdt.Hash]bool) *crdt.Document {
+	doc := crdt.NewDocument(crdt.Limits{})
+	var chunks [][]byte
+	for i := range n {
+		if !without[g.HashAt(i)] {
+			chunks = append(chunks, g.ChunkAt(i))
+		}
+	}
+	if err := doc.Load(chunks...); err != nil {
+		panic("client: a document does not load again: " + err.Error())
+	}
+	return doc
+}
+
+// learn takes note of what the server has: the heads that it named, and
+// changes that it sent.
+func (r *replica) learn(heads []crdt.Hash, sent []*crdt.Change) {
+	known := slices.Clone(heads)
+	if len(r.graph().Missing(heads)) > 0 { // it has more; what it is we shall be told
+		known = append(known, r.known...)
+		for _, c := range sent {
+			known = append(known, c.Hash)
+		}
+		known = slices.DeleteFunc(known, func(h crdt.Hash) bool { return !r.graph().Has(h) })
+	}
+	known = crdt.SortHashes(known)
+	if slices.Equal(known, r.known) {
+		return
+	}
+	r.known = known
+	if r.log == nil {
+		return
+	}
+	// Not worth an fsync, nor an error: it only saves asking the server.
+	if !r.log.suspect {
+		_ = r.log.write([]record{r.serverRecord()}, false)
+	}
+}
+
+// unsaved returns the indices of the durable changes that the server is not
+// known to have.
+func (r *replica) unsaved() []int { return r.graph().Since(r.known) }
+
+// records is the whole log of doc.
+func (r *replica) records(doc *crdt.Document) []record {
+	rs := []record{r.ownerRecord()}
+	for i := range doc.Graph.Len() {
+		rs = append(rs, record{recordChange, doc.Graph.ChunkAt(i)})
+	}
+	return append(rs, r.serverRecord())
+}
+
+func (r *replica) ownerRecord() record {
+	content, err := json.Marshal(r.owner)
+	if err != nil {
+		panic(err) // two strings
+	}
+	return record{recordOwner, content}
+}
+
+func (r *replica) serverRecord() record {
+	var b []byte
+	for _, h := range r.known {
+		b = append(b, h[:]...)
+	}
+	return record{recordServer, b}
+}
+
+func parseHashes(b []byte) []crdt.Hash {
+	var hs []crdt.Hash
+	for chunk := range slices.Chunk(b, len(crdt.Hash{})) {
+		if len(chunk) == len(crdt.Hash{}) {
+			hs = append(hs, crdt.Hash(chunk))
+		}
+	}
+	return hs
+}
+
+func (r *replica) close() error {
+	if r.log == nil {
+		return nil
+	}
+	return r.log.close()
+}
