@@ -1,0 +1,233 @@
+package transaction
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+
+	"parley/crdt"
+)
+
+// State is a transaction as its changes tell it: who picked what, and what the
+// fields are. It belongs to one goroutine. What it returns is the caller's, but
+// for JSON, which is not to be modified.
+type State struct {
+	id      ID
+	records []record // in the order in which they were applied
+	index   map[crdt.Hash]int
+	tips    map[crdt.Hash]bool // that no applied change depends on
+	maxOp   uint64
+	actors  map[crdt.ActorID]actor
+	objects map[crdt.OpID]*object // that later changes may name
+	checked *record               // of the change that Check has read last
+}
+
+// actor is what is known of one. Its id is kept once for all operation ids.
+type actor struct {
+	id   crdt.ActorID
+	seq  uint64
+	user string // in whose name its picks are, "" if it has none
+}
+
+// object is a map of the document. Slots have at least one live write each.
+type object struct {
+	kind  kind
+	field string // that it belongs to; "" above fields
+	slots map[string][]live
+}
+
+// live is a write that no later one replaced: exactly one of leaf, object and
+// pick. Those of a slot are ordered by operation id, so the last one wins.
+type live struct {
+	op     crdt.OpID
+	leaf   leaf
+	object *object
+	pick   *Pick
+}
+
+// leaf is a value that one change wrote whole.
+type leaf struct {
+	json json.RawMessage // nil: none
+	text string          // of a text
+	yes  bool            // it is true
+}
+
+// kind is what an object of the document is for.
+type kind uint8
+
+const (
+	kindUnknown kind = iota
+	kindRoot
+	kindFields
+	kindField
+	kindOptions
+	kindOption
+	kindSelections
+	kindPick
+	kindPickValue  // the text, map or list of a pick's value, by or option, and below
+	kindFieldValue // the same in a field
+)
+
+// New returns the state of a transaction without changes. The first to apply is
+// its [Genesis].
+func New(id ID) *State {
+	return &State{
+		id:      id,
+		index:   make(map[crdt.Hash]int),
+		tips:    make(map[crdt.Hash]bool),
+		actors:  make(map[crdt.ActorID]actor),
+		objects: map[crdt.OpID]*object{{}: {kind: kindRoot, slots: make(map[string][]live)}},
+	}
+}
+
+// Load returns the state that all accepted changes of a graph make.
+func Load(id ID, g *crdt.Graph) (*State, error) {
+	// They were accepted, by whatever limits.
+	lim := crdt.Limits{
+		ChangeBytes: math.MaxInt32, Ops: math.MaxInt32, Preds: math.MaxInt32, Deps: math.MaxInt32,
+		Actors: math.MaxInt32, MessageBytes: math.MaxInt32, ExtraBytes: math.MaxInt32,
+	}
+	s := New(id)
+	for i := range g.Len() {
+		c, err := crdt.DecodeChange(g.ChunkAt(i), lim)
+		if err != nil {
+			return nil, fmt.Errorf("read change %d of transaction %s: %w", i, id, err)
+		}
+		if err := s.Apply(c); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Apply adds a change whose dependencies were applied; one that was applied
+// before changes nothing. The change has passed crdt.Document.Add: what in it
+// is not as the schema says is passed over, for [State.Check] is not asked. It
+// fails on a change out of order, and on a first change that is not the
+// transaction's genesis. The state keeps nothing of the change's bytes.
+func (s *State) Apply(c *crdt.Change) error {
+	if s.Has(c.Hash) {
+		return nil
+	}
+	if len(s.records) == 0 && c.Hash != Genesis(s.id).Hash {
+		return fmt.Errorf("apply change %s to transaction %s: its first change is not its genesis", c.Hash, s.id)
+	}
+	for _, dep := range c.Deps {
+		if !s.Has(dep) {
+			return fmt.Errorf("apply change %s to transaction %s: it depends on %s, which is not there", c.Hash, s.id, dep)
+		}
+	}
+	rec := s.checked
+	if rec == nil || rec.hash != c.Hash {
+		rec = s.read(c, nil).rec
+	}
+	s.checked = nil
+	s.run(rec)
+	return nil
+}
+
+// ID returns which transaction it is.
+func (s *State) ID() ID { return s.id }
+
+// Has says whether a change was applied.
+func (s *State) Has(h crdt.Hash) bool {
+	_, ok := s.index[h]
+	return ok
+}
+
+// Len returns the number of changes applied.
+func (s *State) Len() int { return len(s.records) }
+
+// Heads returns the changes that no other depends on, sorted.
+func (s *State) Heads() []crdt.Hash {
+	heads := make([]crdt.Hash, 0, len(s.tips))
+	for h := range s.tips {
+		heads = append(heads, h)
+	}
+	return crdt.SortHashes(heads)
+}
+
+// AsOf returns the state as it was at heads: that of these changes and all that
+// they depend on. It fails on heads that are not there. It costs as much as the
+// changes up to then.
+func (s *State) AsOf(heads []crdt.Hash) (*State, error) {
+	wanted := make([]bool, len(s.records))
+	top := -1
+	for _, h := range heads {
+		i, ok := s.index[h]
+		if !ok {
+			return nil, fmt.Errorf("transaction %s as of %s: no such change", s.id, h)
+		}
+		wanted[i] = true
+		top = max(top, i)
+	}
+	for i := top; i >= 0; i-- {
+		if wanted[i] {
+			for _, dep := range s.records[i].deps {
+				wanted[s.index[dep]] = true
+			}
+		}
+	}
+	then := New(s.id)
+	for i := range wanted {
+		if wanted[i] {
+			then.run(&s.records[i])
+		}
+	}
+	return then, nil
+}
+
+// run appends a record and does what it says.
+func (s *State) run(rec *record) {
+	s.index[rec.hash] = len(s.records)
+	s.records = append(s.records, *rec)
+	for _, dep := range rec.deps {
+		delete(s.tips, dep)
+	}
+	s.tips[rec.hash] = true
+	s.maxOp = max(s.maxOp, rec.maxOp)
+	a := actor{id: rec.actor, seq: rec.seq, user: s.actors[rec.actor].user}
+	for i := range rec.writes {
+		w := &rec.writes[i]
+		s.write(w)
+		if w.pick != nil && a.user == "" {
+			a.user = w.pick.By
+		}
+	}
+	for _, id := range rec.closed {
+		s.objects[id.op] = &closed[id.kind]
+	}
+	s.actors[a.id] = a
+}
+
+// closed are the objects in which later changes may write nothing. They have
+// no slots.
+var closed = [...]object{
+	kindPick:       {kind: kindPick},
+	kindPickValue:  {kind: kindPickValue},
+	kindFieldValue: {kind: kindFieldValue},
+}
+
+// write makes one write take the place of those that it replaces.
+func (s *State) write(w *write) {
+	o := s.objects[w.object]
+	lives := o.slots[w.key]
+	if len(w.pred) > 0 {
+		lives = slices.DeleteFunc(slices.Clone(lives), func(l live) bool { return slices.Contains(w.pred, l.op) })
+	}
+	if !w.deletes {
+		l := live{op: w.op, leaf: w.leaf, pick: w.pick}
+		if w.makes != kindUnknown && w.pick == nil {
+			l.object = &object{kind: w.makes, field: w.field, slots: make(map[string][]live)}
+			s.objects[w.op] = l.object
+		}
+		at, _ := slices.BinarySearchFunc(lives, l.op, func(l live, op crdt.OpID) int { return l.op.Compare(op) })
+		lives = slices.Insert(lives, at, l)
+	}
+	if len(lives) == 0 {
+		delete(o.slots, w.key)
+		return
+	}
+	o.slots[w.key] = lives
+}
