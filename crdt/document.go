@@ -68,7 +68,11 @@ func (d *Document) Load(chunks ...[]byte) error {
 
 // Add checks a change and, if it passes, appends it to the graph. A change
 // that does not pass changes nothing.
-func (d *Document) Add(c *Change) Outcome {
+func (d *Document) Add(c *Change) Outcome { return d.AddIf(c, nil) }
+
+// AddIf is Add with a further check of the caller's, nil for none: it is asked
+// last, about a change that would otherwise be accepted.
+func (d *Document) AddIf(c *Change, further func(*Change) *Refusal) Outcome {
 	if d.Graph.Accepted(c.Hash) {
 		return Outcome{Status: Known}
 	}
@@ -76,6 +80,9 @@ func (d *Document) Add(c *Change) Outcome {
 		return Outcome{Status: Held, Missing: missing}
 	}
 	spans, past, r := d.admit(c)
+	if r == nil && further != nil {
+		r = further(c)
+	}
 	if r != nil {
 		r.Change = c.Hash
 		return Outcome{Status: Refused, Refusal: r}

@@ -200,6 +200,9 @@ func (g *Graph) HashAt(i int) Hash { return g.nodes[i].hash }
 // ChunkAt returns the bytes of accepted change i, not to be modified.
 func (g *Graph) ChunkAt(i int) []byte { return g.nodes[i].chunk }
 
+// ActorAt returns who made accepted change i.
+func (g *Graph) ActorAt(i int) ActorID { return g.actors[g.nodes[i].actor].id }
+
 // DepsOf returns the indices of what accepted change i depends on, in the
 // order of its chunk. The slice is not to be modified.
 func (g *Graph) DepsOf(i int) []int32 {
