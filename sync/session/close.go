@@ -1,5 +1,7 @@
 package session
 
+import "parley/sync/wire"
+
 // CloseCode is a WebSocket close code. The range tells the client what to do:
 // 4400 to 4499 say that trying again unchanged cannot work (stop), 4500 to 4599
 // and the standard 1001 and 1013 that it will (retry, with backoff).
@@ -12,6 +14,8 @@ const (
 
 	// CloseBadFrame: the frame was not CBOR, or not of the protocol's shape.
 	CloseBadFrame CloseCode = 4400
+	// CloseUnauthorized: who the client says it is was not accepted.
+	CloseUnauthorized CloseCode = 4401
 	// CloseVersion: no common protocol version.
 	CloseVersion CloseCode = 4406
 	// CloseJoinTimeout: no join frame came in time.
@@ -34,4 +38,9 @@ const (
 // Retry reports whether a client that was closed with c should come back.
 func (c CloseCode) Retry() bool {
 	return c >= 4500 && c < 4600 || c == 1001 || c == 1013
+}
+
+// Refusal is the end of a connection that is refused before it is read from.
+func Refusal(self wire.PeerID, code CloseCode, reason string) Close {
+	return Close{Code: code, Reason: reason, Frame: wire.Append(nil, &wire.ProtocolError{SenderID: self, Message: reason})}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 	"parley/sync/protocol"
 	"parley/sync/wire"
 )
@@ -21,17 +22,15 @@ type ConnConfig struct {
 	// Self is the server's peer id; Storage names its store.
 	Self    wire.PeerID
 	Storage wire.StorageID
-	// PlainDocuments admits documents that are no transactions. Without it
-	// they are answered with doc-unavailable.
-	PlainDocuments bool
-	Limits         Limits // with defaults set
+	Limits  Limits // with defaults set
 }
 
 // Conn is the machine of one connection: the handshake, and the reading of
 // frames into inputs for documents.
 type Conn struct {
-	cfg *ConnConfig
-	id  ConnID
+	cfg    *ConnConfig
+	id     ConnID
+	author transaction.Author
 
 	peer      Peer // zero until the join
 	joined    bool
@@ -45,9 +44,10 @@ type sessionCount struct {
 	count   uint64
 }
 
-// NewConn returns the machine of a connection that has just been accepted.
-func NewConn(id ConnID, cfg *ConnConfig) *Conn {
-	return &Conn{cfg: cfg, id: id}
+// NewConn returns the machine of a connection that has just been accepted from
+// author.
+func NewConn(id ConnID, author transaction.Author, cfg *ConnConfig) *Conn {
+	return &Conn{cfg: cfg, id: id, author: author}
 }
 
 // Event is what one frame comes to: [Joined], [Deliver], [Subscribe], [Reply],
@@ -175,7 +175,7 @@ func (c *Conn) join(m *wire.Join) Event {
 		return c.refuse(CloseBadFrame, "the peer id is this server's own: choose another")
 	}
 	c.joined = true
-	c.peer = Peer{Conn: c.id, ID: m.SenderID}
+	c.peer = Peer{Conn: c.id, ID: m.SenderID, Author: c.author}
 	if !m.Metadata.IsEphemeral {
 		c.peer.Storage = m.Metadata.StorageID
 	}
@@ -191,9 +191,6 @@ func (c *Conn) sync(sender wire.PeerID, doc crdt.DocumentID, data []byte, reques
 	if sender != c.peer.ID {
 		return nil
 	}
-	if !c.cfg.PlainDocuments {
-		return c.unavailable(doc)
-	}
 	in, refusal := decodeSync(data, c.cfg.Limits)
 	if refusal != nil {
 		return c.refuse(refusal.code, refusal.reason)
@@ -206,9 +203,6 @@ func (c *Conn) sync(sender wire.PeerID, doc crdt.DocumentID, data []byte, reques
 func (c *Conn) deliver(sender wire.PeerID, doc crdt.DocumentID, in Input) Event {
 	if sender != c.peer.ID {
 		return nil // not said by whom it claims: no answer for the spoofer
-	}
-	if !c.cfg.PlainDocuments {
-		return c.unavailable(doc)
 	}
 	if _, open := c.documents[doc]; open {
 		return Deliver{Document: doc, Input: in}
@@ -274,10 +268,6 @@ func (c *Conn) subscriptions() *SubscribeInput {
 		return nil
 	}
 	return &SubscribeInput{From: c.peer, Add: slices.Sorted(maps.Keys(c.remotes))}
-}
-
-func (c *Conn) unavailable(doc crdt.DocumentID) Event {
-	return Reply{wire.Append(nil, &wire.DocUnavailable{SenderID: c.cfg.Self, TargetID: c.peer.ID, DocumentID: doc})}
 }
 
 // refuse makes the error frame that automerge-repo's clients log, and the close

@@ -23,7 +23,9 @@ const codeDependsOnRefused crdt.Code = "depends-on-refused"
 type DocumentConfig struct {
 	Self    wire.PeerID
 	Storage wire.StorageID
-	Limits  Limits // with defaults set
+	// PlainDocuments admits documents that are not transactions.
+	PlainDocuments bool
+	Limits         Limits // with defaults set
 }
 
 // Document is the machine of one document: the gate and the graph, a sync
@@ -39,6 +41,11 @@ type Document struct {
 	order    []*peer // peers in the order of their arrival, so that runs repeat
 	held     heldChanges
 	remote   remoteHeads
+
+	matter  matter   // what the document is about: a transaction, as a rule
+	users   []string // who delivered each accepted change
+	session wire.SessionID
+	count   uint64 // of our own ephemeral messages in session
 }
 
 // peer is one connection's part in a document.
@@ -47,6 +54,7 @@ type peer struct {
 	state   protocol.State
 	status  status
 	refused refusedChanges
+	toTell  []*crdt.Refusal  // refusals that the peer has not been told of
 	waiting []waitingMessage // received, but its changes are not on disk yet
 	remotes map[wire.StorageID]struct{}
 	pending bool // Pending was said and Pull has not been called since
@@ -68,11 +76,26 @@ type waitingMessage struct {
 	message *protocol.Message
 }
 
-// NewDocument returns the machine of a document as the store holds it: doc with
-// all its changes durable, snapshot nil if there is none.
-func NewDocument(id crdt.DocumentID, cfg *DocumentConfig, doc *crdt.Document, snapshot *crdt.Snapshot) *Document {
-	return &Document{id: id, cfg: cfg, doc: doc, snapshot: snapshot, peers: make(map[ConnID]*peer)}
+// Stored is a document as the store holds it.
+type Stored struct {
+	Document *crdt.Document // all its changes durable
+	Snapshot *crdt.Snapshot // nil if there is none
+	Users    []string       // who delivered each change first, in the graph's order
 }
+
+// NewDocument returns the machine of a document. session must be new: it names
+// this life of the document in messages of its own.
+func NewDocument(id crdt.DocumentID, cfg *DocumentConfig, stored Stored, session wire.SessionID) *Document {
+	d := &Document{
+		id: id, cfg: cfg, doc: stored.Document, snapshot: stored.Snapshot, users: stored.Users,
+		peers: make(map[ConnID]*peer), session: session,
+	}
+	d.matter.recognise(d)
+	return d
+}
+
+// User returns who delivered accepted change i first, empty if nobody was named.
+func (d *Document) User(i int) string { return d.users[i] }
 
 // Graph returns the change graph, which only Step changes.
 func (d *Document) Graph() *crdt.Graph { return &d.doc.Graph }
@@ -92,6 +115,9 @@ func (d *Document) Waits() bool { return len(d.held.byMissing) > 0 }
 
 // Step applies one input and appends what the shell has to do to out.
 func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
+	if from, about := sender(in); about && !d.served() {
+		return append(out, d.unavailable(from))
+	}
 	switch in := in.(type) {
 	case *SyncInput:
 		out = d.receive(now, in, out)
@@ -100,7 +126,9 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 		out = d.answerRequests(out)
 	case *EphemeralInput:
 		d.open(in.From)
-		out = d.relay(in, out)
+		if d.cfg.PlainDocuments || d.matter.kind == matterTransaction {
+			out = d.relay(in, out)
+		}
 	case *RemoteHeadsInput:
 		d.open(in.From)
 		out = d.learnRemoteHeads(now, in, out)
@@ -117,6 +145,31 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 	case *TickInput:
 	}
 	return d.held.expire(now, out)
+}
+
+// sender returns who says something about the document's content.
+func sender(in Input) (Peer, bool) {
+	switch in := in.(type) {
+	case *SyncInput:
+		return in.From, true
+	case *EphemeralInput:
+		return in.From, true
+	case *RemoteHeadsInput:
+		return in.From, true
+	}
+	return Peer{}, false
+}
+
+// served reports whether clients may have the document. A plain one that was
+// stored while those were admitted is kept, and not given out.
+func (d *Document) served() bool {
+	return d.cfg.PlainDocuments || d.matter.kind != matterPlain
+}
+
+func (d *Document) unavailable(to Peer) Send {
+	return Send{Conn: to.Conn, Frame: wire.Append(nil, &wire.DocUnavailable{
+		SenderID: d.cfg.Self, TargetID: to.ID, DocumentID: d.id,
+	})}
 }
 
 // open returns the peer's entry, making it at its first message.
@@ -139,6 +192,7 @@ func (d *Document) receive(now time.Time, in *SyncInput, out []Output) []Output 
 	if n := d.Graph().Len(); n > first {
 		out = append(out, Commit{first, n})
 	}
+	out = d.tellRefusals(out)
 	p.status = statusAfter(p.status, in)
 	// The message may speak of changes that are accepted but not on disk. What
 	// it says of the peer is weighed only when they are, so that every answer
@@ -201,9 +255,12 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 	for len(queue) > 0 {
 		next := queue[0]
 		queue = queue[1:]
-		result := d.doc.Add(next.change)
+		result := d.doc.AddIf(next.change, func(c *crdt.Change) *crdt.Refusal {
+			return d.matter.check(d, c, next.peer.Author)
+		})
 		switch result.Status {
 		case crdt.Accepted:
+			d.accepted(next.change, next.peer.Author)
 			var freed []heldChange
 			freed, out = d.held.release(next.change.Hash, out)
 			queue = append(queue, freed...)
@@ -235,15 +292,13 @@ func (d *Document) hold(now time.Time, h heldChange, missing []crdt.Hash, out []
 	return d.held.add(missing[0], h, out)
 }
 
-// refuse remembers the change, so that this peer is never asked for it again,
-// and names it to the peer. The connection goes on.
+// refuse remembers the change, so that this peer is never asked for it again.
+// The peer is told at the end of the step, and the connection goes on.
 func (d *Document) refuse(p *peer, r *crdt.Refusal, deps []crdt.Hash, out []Output) []Output {
 	p.refused.add(r.Change, deps)
 	freed, out := d.held.release(r.Change, out)
-	out = append(out, Refused{p.Conn, r}, Send{Conn: p.Conn, Frame: wire.Append(nil, &wire.ProtocolError{
-		SenderID: d.cfg.Self, TargetID: p.ID,
-		Message: "change " + r.Change.String() + " was refused: " + r.Reason,
-	})})
+	p.toTell = append(p.toTell, r)
+	out = append(out, Refused{p.Conn, r})
 	for _, h := range freed { // the same peer's are refused too, others' wait on
 		out = d.hold(h.at, h, []crdt.Hash{r.Change}, out)
 	}
@@ -350,9 +405,7 @@ func (d *Document) answerRequests(out []Output) []Output {
 			continue
 		}
 		p.status = statusUnavailable
-		out = append(out, Send{Conn: p.Conn, Frame: wire.Append(nil, &wire.DocUnavailable{
-			SenderID: d.cfg.Self, TargetID: p.ID, DocumentID: d.id,
-		})})
+		out = append(out, d.unavailable(p.Peer))
 	}
 	return out
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 	"parley/sync/protocol"
 	"parley/sync/session"
 	"parley/sync/wire"
@@ -215,8 +216,8 @@ func (w *world) open(name string) *client {
 	}
 	w.nextID++
 	c := &client{name: name, id: w.nextID, docs: make(map[string]*replica), opened: make(map[crdt.DocumentID]bool)}
-	c.conn = session.NewConn(c.id, &session.ConnConfig{
-		Self: serverID, Storage: serverStore, PlainDocuments: w.plain, Limits: w.limits.WithDefaults(),
+	c.conn = session.NewConn(c.id, transaction.Author{User: name, Role: transaction.Party}, &session.ConnConfig{
+		Self: serverID, Storage: serverStore, Limits: w.limits.WithDefaults(),
 	})
 	w.clients[name] = c
 	return c

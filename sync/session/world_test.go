@@ -42,8 +42,8 @@ func (w *world) event(c *client, ev session.Event) {
 func (w *world) load(id crdt.DocumentID) {
 	if w.docs[id] == nil {
 		w.docs[id] = session.NewDocument(id, &session.DocumentConfig{
-			Self: serverID, Storage: serverStore, Limits: w.limits.WithDefaults(),
-		}, crdt.NewDocument(crdt.Limits{}), nil)
+			Self: serverID, Storage: serverStore, PlainDocuments: w.plain, Limits: w.limits.WithDefaults(),
+		}, session.Stored{Document: crdt.NewDocument(crdt.Limits{})}, "life-1")
 	}
 }
 

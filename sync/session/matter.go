@@ -1,0 +1,153 @@
+package session
+
+import (
+	"time"
+
+	"parley/crdt"
+	"parley/crdt/transaction"
+)
+
+// codePlainDocument refuses what is no transaction where only those are kept.
+const codePlainDocument crdt.Code = "plain-document"
+
+// matter is what a document is about. Its first change tells: a transaction
+// begins with its genesis, every other document is plain.
+type matter struct {
+	kind  matterKind
+	id    transaction.ID
+	state *transaction.State      // nil until it is needed
+	owner map[crdt.ActorID]string // who first used each actor
+}
+
+type matterKind int
+
+const (
+	matterUnknown matterKind = iota // there is no change yet
+	matterPlain
+	matterTransaction
+)
+
+// recognise learns from what is stored.
+func (m *matter) recognise(d *Document) {
+	g := d.Graph()
+	m.owner = make(map[crdt.ActorID]string)
+	if g.Len() == 0 {
+		return
+	}
+	m.kind = matterPlain
+	if first, err := crdt.DecodeChange(g.ChunkAt(0), d.cfg.Limits.Change); err == nil {
+		m.learn(d, first)
+	}
+	for i := range g.Len() {
+		m.own(g.ActorAt(i), d.users[i])
+	}
+}
+
+// learn tells what a document is from its first change.
+func (m *matter) learn(d *Document, first *crdt.Change) {
+	m.kind = matterPlain
+	if id, ok := transaction.OfGenesis(first); ok && id.Document() == d.id {
+		m.kind, m.id = matterTransaction, id
+	}
+}
+
+// own binds an actor to the first user who used it.
+func (m *matter) own(a crdt.ActorID, user string) {
+	if user == "" || a == transaction.GenesisActor {
+		return
+	}
+	if _, bound := m.owner[a]; !bound {
+		m.owner[a] = user
+	}
+}
+
+// check is the part of the gate that knows what the document is about. The
+// change has passed all the rest of it.
+func (m *matter) check(d *Document, c *crdt.Change, author transaction.Author) *crdt.Refusal {
+	switch m.kind {
+	case matterUnknown:
+		if id, ok := transaction.OfGenesis(c); ok && id.Document() == d.id {
+			return nil
+		}
+		return m.checkPlain(d, c)
+	case matterPlain:
+		return m.checkPlain(d, c)
+	default:
+		state, err := m.transaction(d)
+		if err != nil {
+			return &crdt.Refusal{Code: transaction.CodeGenesis, Change: c.Hash, Reason: err.Error()}
+		}
+		return state.Check(c, author, func(a crdt.ActorID) string { return m.owner[a] })
+	}
+}
+
+func (m *matter) checkPlain(d *Document, c *crdt.Change) *crdt.Refusal {
+	if d.cfg.PlainDocuments {
+		return nil
+	}
+	return &crdt.Refusal{Code: codePlainDocument, Change: c.Hash,
+		Reason: "this server keeps transactions only, and the document does not begin as one"}
+}
+
+// accepted takes note of a change that was appended to the graph.
+func (d *Document) accepted(c *crdt.Change, author transaction.Author) {
+	m := &d.matter
+	if m.kind == matterUnknown {
+		m.learn(d, c)
+	}
+	d.users = append(d.users, author.User)
+	m.own(c.Actor, author.User)
+	if m.kind == matterTransaction && m.state != nil {
+		if err := m.state.Apply(c); err != nil {
+			m.state = nil // it is read again when it is needed
+		}
+	}
+}
+
+// transaction returns the state that all accepted changes make.
+func (m *matter) transaction(d *Document) (*transaction.State, error) {
+	if m.state == nil {
+		state, err := transaction.Load(m.id, d.Graph())
+		if err != nil {
+			return nil, err
+		}
+		m.state = state
+	}
+	return m.state, nil
+}
+
+// Transaction returns what the document's changes say of the transaction that
+// it is, durable or not; nil if it is none.
+func (d *Document) Transaction() (*transaction.State, error) {
+	if d.matter.kind != matterTransaction {
+		return nil, nil
+	}
+	return d.matter.transaction(d)
+}
+
+// Write adds changes that the server makes in author's name. What the shell has
+// to do is appended to out; the changes are durable when the graph is, up to
+// its length now.
+func (d *Document) Write(now time.Time, author transaction.Author, changes []*crdt.Change, out []Output) ([]Output, *crdt.Refusal) {
+	first := d.Graph().Len()
+	var refusal *crdt.Refusal
+	for _, c := range changes {
+		result := d.doc.AddIf(c, func(c *crdt.Change) *crdt.Refusal { return d.matter.check(d, c, author) })
+		if result.Status == crdt.Accepted {
+			d.accepted(c, author)
+			var freed []heldChange
+			freed, out = d.held.release(c.Hash, out)
+			for _, h := range freed {
+				out = d.admit(now, h.peer, Decoded{Change: h.change}, out)
+			}
+		}
+		if result.Status == crdt.Refused {
+			refusal = result.Refusal
+			break
+		}
+	}
+	if n := d.Graph().Len(); n > first {
+		out = append(out, Commit{first, n})
+	}
+	return d.tellRefusals(out), refusal
+}
