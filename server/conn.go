@@ -49,11 +49,11 @@ type conn struct {
 	waiting atomic.Int64 // since when the reader waits for the client, in ns; 0 while it is busy
 }
 
-func newConn(srv *Server, id session.ConnID, ws *websocket.Conn, l *link) *conn {
+func newConn(srv *Server, id session.ConnID, who Identity, ws *websocket.Conn, l *link) *conn {
 	return &conn{
 		srv: srv, id: id, ws: ws, link: l,
 		flow:    semaphore.NewWeighted(int64(srv.opt.Limits.Frame)),
-		machine: session.NewConn(id, &srv.connConfig),
+		machine: session.NewConn(id, who.author(), &srv.connConfig),
 		open:    make(map[crdt.DocumentID]*document),
 		out:     newOutbox(),
 	}

@@ -7,9 +7,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"parley/crdt"
 	"parley/server/store"
 	"parley/sync/session"
+	"parley/sync/wire"
 )
 
 // document is one open document: its machine, and the goroutine that steps it
@@ -32,6 +35,8 @@ type document struct {
 	machine    *session.Document // nil until loaded
 	broken     bool              // could not be loaded or stored; nothing more is taken
 	conns      map[session.ConnID]*conn
+	settings   []byte                  // as stored
+	actors     map[string]crdt.ActorID // with which the server writes, by user
 	out        []session.Output
 	now        time.Time
 	compacting bool
@@ -51,8 +56,9 @@ type posted struct {
 	writable  *conn
 	settled   *settled
 	compacted *compacted
-	idle      bool // nobody has needed the document for a while
-	tick      bool // time has passed
+	ask       func() // runs between steps, and may use the machine
+	idle      bool   // nobody has needed the document for a while
+	tick      bool   // time has passed
 }
 
 // settled is how a commit ended.
@@ -122,6 +128,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		return 1
 	case p.settled != nil:
 		d.settle(p.settled)
+		return 1
+	case p.ask != nil:
+		p.ask()
 		return 1
 	case p.compacted != nil:
 		d.takeSnapshot(p.compacted)
@@ -213,7 +222,7 @@ func (d *document) commit(c session.Commit) {
 	g := d.machine.Graph()
 	changes := make([]store.Change, 0, c.To-c.From)
 	for i := c.From; i < c.To; i++ {
-		changes = append(changes, store.Change{Hash: g.HashAt(i), Chunk: g.ChunkAt(i)})
+		changes = append(changes, store.Change{Hash: g.HashAt(i), Chunk: g.ChunkAt(i), User: d.machine.User(i)})
 	}
 	d.srv.docs.pin(d)
 	d.srv.store.Append(store.Batch{Document: d.id, Changes: changes, Chain: &d.chain, Done: func(err error) {
@@ -238,7 +247,10 @@ func (d *document) load() {
 	if err == nil {
 		doc := crdt.NewDocument(d.srv.opt.Limits.Change)
 		if err = doc.Load(stored.Chunks...); err == nil {
-			d.machine = session.NewDocument(d.id, &d.srv.docConfig, doc, stored.Snapshot)
+			d.machine = session.NewDocument(d.id, &d.srv.docConfig, session.Stored{
+				Document: doc, Snapshot: stored.Snapshot, Users: stored.Users,
+			}, wire.SessionID(uuid.NewString()))
+			d.settings = stored.Settings
 			return
 		}
 	}

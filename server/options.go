@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"parley/sync/session"
@@ -20,6 +21,9 @@ type Options struct {
 	// AnyOrigin accepts WebSocket connections from pages of every origin, for
 	// development. Otherwise only pages served under the request's own host.
 	AnyOrigin bool
+	// Identify says who makes a request. Its error is told to the client.
+	// Default: nobody has a name, and nobody may write to transactions.
+	Identify func(*http.Request) (Identity, error)
 	// Limits bound what one client may cost.
 	Limits session.Limits
 	// Ping is the time between pings; a client that has given no sign of life
@@ -57,6 +61,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Limits.JoinFrame > o.Limits.Frame {
 		return o, errors.New("option Limits: the first frame may not be longer than later ones")
+	}
+	if o.Identify == nil {
+		o.Identify = func(*http.Request) (Identity, error) { return Identity{}, nil }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

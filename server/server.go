@@ -53,8 +53,8 @@ func New(st *store.Store, opt Options) (*Server, error) {
 	}
 	s := &Server{
 		opt: opt, store: st, log: opt.Logger,
-		connConfig: session.ConnConfig{Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits},
-		docConfig:  session.DocumentConfig{Self: opt.PeerID, Storage: storage, Limits: opt.Limits},
+		connConfig: session.ConnConfig{Self: opt.PeerID, Storage: storage, Limits: opt.Limits},
+		docConfig:  session.DocumentConfig{Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits},
 		jobs:       make(chan compactJob, maxCompactJobs),
 		peers:      peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
@@ -69,14 +69,17 @@ func New(st *store.Store, opt Options) (*Server, error) {
 	return s, nil
 }
 
-// Handler serves WebSocket connections on / and /sync, and /healthz and
-// /readyz.
+// Handler serves WebSocket connections on / and /sync, transactions on
+// /v1/transactions, and /healthz and /readyz.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.sync)
 	mux.HandleFunc("GET /sync", s.sync)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("POST /v1/transactions", s.createTransaction)
+	mux.HandleFunc("GET /v1/transactions/{id}", s.showTransaction)
+	mux.HandleFunc("GET /v1/transactions/{id}/history", s.showHistory)
 	return mux
 }
 
@@ -100,10 +103,14 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug("no WebSocket", "err", err)
 		return
 	}
-	c := newConn(s, session.ConnID(s.lastConn.Add(1)), ws, linkOf(r))
+	who, identifyErr := s.opt.Identify(r)
+	c := newConn(s, session.ConnID(s.lastConn.Add(1)), who, ws, linkOf(r))
 	s.peers.add(c)
 	if s.draining.Load() { // Shutdown may have missed it
 		c.end(restarting)
+	}
+	if identifyErr != nil { // accepted first: a refused upgrade kills some clients
+		c.end(session.Refusal(s.opt.PeerID, session.CloseUnauthorized, identifyErr.Error()))
 	}
 	c.serve()
 }

@@ -24,11 +24,11 @@ var layers = map[string][]string{
 	"sync/wire":              {"crdt"},
 	"sync/protocol":          {"crdt"},
 	"sync/client":            {"crdt", "crdt/transaction", "sync/protocol", "sync/wire"},
-	"sync/session":           {"crdt", "sync/protocol", "sync/wire"},
+	"sync/session":           {"crdt", "crdt/transaction", "sync/protocol", "sync/wire"},
 	"server/store":           {"crdt"},
 	"server/compact":         {"crdt"},
-	"server":                 {"crdt", "sync/session", "sync/wire", "server/compact", "server/store"},
-	"cmd/parley":             {"crdt", "server", "server/compact", "server/store", "sync/session", "sync/wire"},
+	"server":                 {"crdt", "crdt/transaction", "sync/session", "sync/wire", "server/compact", "server/store"},
+	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/compact", "server/store", "sync/client", "sync/session", "sync/wire"},
 
 	// For tests only: nothing that ships imports these.
 	"crdt/internal/forge":             {"crdt/internal/columnar"},

@@ -28,7 +28,7 @@ const drainWithin = 10 * time.Second
 type serveCmd struct {
 	Listen         string        `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8080" env:"PARLEY_LISTEN" placeholder:"HOST:PORT"`
 	Data           string        `help:"Folder for the database; made if missing." default:"parley-data" env:"PARLEY_DATA" type:"path" placeholder:"DIR"`
-	Dev            bool          `help:"Serve without identity, on loopback only." env:"PARLEY_DEV"`
+	Dev            bool          `help:"Believe what clients say of themselves (?user=&name=&role=), on loopback only." env:"PARLEY_DEV"`
 	PlainDocuments bool          `help:"Relay and store any Automerge document." env:"PARLEY_PLAIN_DOCUMENTS"`
 	PeerID         string        `help:"How the server calls itself to clients." env:"PARLEY_PEER_ID" placeholder:"ID"`
 	Ping           time.Duration `help:"Time between pings; silence from one to the next ends a connection." default:"5s" env:"PARLEY_PING"`
@@ -121,6 +121,7 @@ func (c *serveCmd) serve(ctx context.Context, log *slog.Logger, st *store.Store)
 		PeerID:         wire.PeerID(c.PeerID),
 		PlainDocuments: c.PlainDocuments,
 		AnyOrigin:      c.Dev,
+		Identify:       server.DevIdentity, // Validate has made sure of --dev
 		Limits:         c.Limits.session(),
 		Ping:           c.Ping,
 		IdleAfter:      c.Idle,

@@ -1,0 +1,358 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"parley/crdt"
+	"parley/crdt/transaction"
+	"parley/sync/wire"
+)
+
+// maxBody is how long the body of a request may be, in bytes.
+const maxBody = 4 << 20
+
+// maxParties is how many parties a transaction may name.
+const maxParties = 1000
+
+// Settings are what a transaction is created with besides its fields.
+type Settings struct {
+	Parties []string `json:"parties"` // the users who must agree; empty: those present
+	Quorum  int      `json:"quorum"`  // how many must agree; 0: all
+	Policy  Policy   `json:"policy"`  // what a change does to an agreement
+}
+
+// Policy says what a change after an agreement does.
+type Policy string
+
+// The policies.
+const (
+	Reopen Policy = "reopen" // the transaction is open again
+	Lock   Policy = "lock"   // changes are refused
+)
+
+// transactionRequest is the body of POST /v1/transactions.
+type transactionRequest struct {
+	ID     string                       `json:"id"`
+	Fields map[string]transaction.Field `json:"fields"`
+	Settings
+}
+
+// transactionAnswer is a transaction as GET /v1/transactions/{id} shows it.
+type transactionAnswer struct {
+	ID        transaction.ID       `json:"id"`
+	Document  string               `json:"document"` // its id
+	URL       string               `json:"url"`      // for automerge-repo's clients
+	Heads     []string             `json:"heads"`    // what ?at= takes, joined by commas
+	Fields    map[string]fieldView `json:"fields"`
+	Contested []string             `json:"contested"` // fields with more than one live pick
+	Missing   []string             `json:"missing"`   // required fields without one
+	Settings
+}
+
+// fieldView is a field with what is picked. Picks of fields that no host has
+// defined are shown too, without label and options.
+type fieldView struct {
+	transaction.Field
+	Defined   bool       `json:"defined"`
+	Contested bool       `json:"contested"`
+	Picks     []pickView `json:"picks"` // the winner first
+}
+
+type pickView struct {
+	Value  json.RawMessage `json:"value"`
+	Option string          `json:"option,omitempty"`
+	By     string          `json:"by"`
+	At     int64           `json:"at"` // milliseconds since 1970 by the picker's clock
+	Change string          `json:"change"`
+	Actor  string          `json:"actor"`
+	Op     string          `json:"op"`
+}
+
+// eventView is one step of GET /v1/transactions/{id}/history.
+type eventView struct {
+	Kind       transaction.EventKind `json:"kind"`
+	Field      string                `json:"field"`
+	Pick       *pickView             `json:"pick,omitempty"`
+	User       string                `json:"user,omitempty"`
+	At         int64                 `json:"at"`
+	Change     string                `json:"change"`
+	Actor      string                `json:"actor"`
+	Superseded []string              `json:"superseded"` // operation ids of picks
+}
+
+func (s *Server) createTransaction(w http.ResponseWriter, r *http.Request) {
+	answer, created, err := s.create(r)
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	s.answer(w, status, answer, err)
+}
+
+func (s *Server) create(r *http.Request) (answer *transactionAnswer, created bool, err error) {
+	who, err := s.identify(r)
+	if err != nil {
+		return nil, false, err
+	}
+	if who.Role != transaction.Host {
+		return nil, false, newProblem(http.StatusForbidden, transaction.CodeNotHost, transaction.Sentence(transaction.CodeNotHost))
+	}
+	req, id, err := readTransactionRequest(r)
+	if err != nil {
+		return nil, false, err
+	}
+	stored := make(chan error, 1)
+	var failed error
+	err = s.ask(id.Document(), func(d *document) {
+		created = d.machine.Graph().Len() == 0
+		if failed = d.put(who, id, req); failed == nil {
+			d.barrier(func(err error) { stored <- err })
+		}
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return nil, false, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeWithin)
+	defer cancel()
+	if err := waitStored(ctx, stored); err != nil {
+		return nil, false, err
+	}
+	err = s.ask(id.Document(), func(d *document) { answer, failed = d.show(nil) })
+	return answer, created, errors.Join(err, failed)
+}
+
+func (s *Server) identify(r *http.Request) (Identity, error) {
+	who, err := s.opt.Identify(r)
+	if err != nil {
+		return who, newProblem(http.StatusUnauthorized, codeUnauthorized, err.Error())
+	}
+	return who, nil
+}
+
+func readTransactionRequest(r *http.Request) (*transactionRequest, transaction.ID, error) {
+	bad := func(format string, args ...any) error {
+		return newProblem(http.StatusBadRequest, codeBadRequest, fmt.Sprintf(format, args...))
+	}
+	var req transactionRequest
+	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&req); err != nil {
+		return nil, "", bad("the body is not what is expected: %v", err)
+	}
+	id, err := transaction.ParseID(req.ID)
+	if err != nil {
+		return nil, "", bad("%v", err)
+	}
+	if req.Policy == "" {
+		req.Policy = Reopen
+	}
+	switch {
+	case req.Policy != Reopen && req.Policy != Lock:
+		return nil, "", bad("there is no policy %q: use reopen or lock", req.Policy)
+	case len(req.Parties) > maxParties:
+		return nil, "", bad("more than %d parties", maxParties)
+	case req.Quorum < 0 || len(req.Parties) > 0 && req.Quorum > len(req.Parties):
+		return nil, "", bad("quorum %d: want 0 (all) to the number of parties", req.Quorum)
+	}
+	slices.Sort(req.Parties)
+	req.Parties = slices.Compact(req.Parties)
+	return &req, id, nil
+}
+
+// put makes the transaction, its fields and its settings what a request says.
+// The document's goroutine calls it.
+func (d *document) put(who Identity, id transaction.ID, req *transactionRequest) error {
+	if d.machine.Graph().Len() == 0 {
+		if refusal := d.write(who.author(), transaction.Genesis(id)); refusal != nil {
+			return refusalProblem(refusal)
+		}
+	}
+	state, err := d.accepted()
+	if err != nil {
+		return err
+	}
+	edit := state.Edit(d.actorOf(who.User), who.User, d.now)
+	if err := edit.SetFields(req.Fields); err != nil {
+		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+	}
+	change, err := edit.Change()
+	if err == nil {
+		if refusal := d.write(who.author(), change); refusal != nil {
+			return refusalProblem(refusal)
+		}
+	} else if !errors.Is(err, transaction.ErrNothingToDo) {
+		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+	}
+	settings, err := json.Marshal(req.Settings)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(settings, d.settings) {
+		d.storeSettings(settings)
+	}
+	return nil
+}
+
+func refusalProblem(r *crdt.Refusal) *problem {
+	return newProblem(http.StatusUnprocessableEntity, r.Code, r.Reason)
+}
+
+// actorOf returns the actor with which this life of the document writes for a
+// user: an actor is one user's, and is never used again after a restart.
+func (d *document) actorOf(user string) crdt.ActorID {
+	if d.actors == nil {
+		d.actors = make(map[string]crdt.ActorID)
+	}
+	if d.actors[user] == "" {
+		id := uuid.New()
+		d.actors[user] = crdt.ActorID(id[:])
+	}
+	return d.actors[user]
+}
+
+func (s *Server) showTransaction(w http.ResponseWriter, r *http.Request) {
+	var answer *transactionAnswer
+	err := s.look(r, func(d *document, at []crdt.Hash) (err error) {
+		answer, err = d.show(at)
+		return err
+	})
+	s.answer(w, http.StatusOK, answer, err)
+}
+
+func (s *Server) showHistory(w http.ResponseWriter, r *http.Request) {
+	var events []eventView
+	err := s.look(r, func(d *document, at []crdt.Hash) error {
+		state, err := d.stateOf(at)
+		if err == nil {
+			events = viewEvents(state.History())
+		}
+		return err
+	})
+	s.answer(w, http.StatusOK, events, err)
+}
+
+// look reads a transaction that a request names, at the heads that it names.
+func (s *Server) look(r *http.Request, do func(d *document, at []crdt.Hash) error) error {
+	if _, err := s.identify(r); err != nil {
+		return err
+	}
+	id, err := transaction.ParseID(r.PathValue("id"))
+	if err != nil {
+		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+	}
+	at, err := parseHeads(r.URL.Query().Get("at"))
+	if err != nil {
+		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+	}
+	var failed error
+	err = s.ask(id.Document(), func(d *document) {
+		failed = do(d, at)
+	})
+	return errors.Join(err, failed)
+}
+
+// parseHeads reads change hashes joined by commas; nil for none.
+func parseHeads(text string) (heads []crdt.Hash, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		h, err := crdt.ParseHash(strings.TrimSpace(part))
+		if err != nil {
+			return nil, err
+		}
+		heads = append(heads, h)
+	}
+	return heads, nil
+}
+
+// show returns the transaction as of heads. The document's goroutine calls it.
+func (d *document) show(at []crdt.Hash) (*transactionAnswer, error) {
+	state, err := d.stateOf(at)
+	if err != nil {
+		return nil, err
+	}
+	answer := &transactionAnswer{
+		ID: state.ID(), Document: d.id.String(), URL: wire.URL{Document: d.id}.String(),
+		Heads: hashTexts(state.Heads()), Fields: viewFields(state),
+		Contested: listed(state.Contested()), Missing: listed(state.Missing()),
+		Settings: Settings{Policy: Reopen},
+	}
+	if d.settings != nil {
+		if err := json.Unmarshal(d.settings, &answer.Settings); err != nil {
+			return nil, fmt.Errorf("read the settings of transaction %s: %w", state.ID(), err)
+		}
+	}
+	answer.Parties = listed(answer.Parties)
+	return answer, nil
+}
+
+func viewFields(state *transaction.State) map[string]fieldView {
+	views := make(map[string]fieldView)
+	for name, f := range state.Fields() {
+		views[name] = fieldView{Field: f, Defined: true, Picks: []pickView{}}
+	}
+	for _, sel := range state.Selections() {
+		v := views[sel.Field]
+		if v.Options == nil {
+			v.Options = map[string]transaction.Option{}
+		}
+		v.Contested = sel.Contested()
+		v.Picks = nil
+		for i := range sel.Picks {
+			v.Picks = append(v.Picks, *viewPick(&sel.Picks[i]))
+		}
+		views[sel.Field] = v
+	}
+	return views
+}
+
+func viewPick(p *transaction.Pick) *pickView {
+	if p == nil {
+		return nil
+	}
+	return &pickView{
+		Value: p.Value, Option: p.Option, By: p.By, At: p.At,
+		Change: p.Change.String(), Actor: p.Actor.String(), Op: p.Op.String(),
+	}
+}
+
+func viewEvents(events []transaction.Event) []eventView {
+	views := make([]eventView, 0, len(events))
+	for _, e := range events {
+		v := eventView{
+			Kind: e.Kind, Field: e.Field, Pick: viewPick(e.Pick), User: e.User, At: e.At,
+			Change: e.Change.String(), Actor: e.Actor.String(), Superseded: []string{},
+		}
+		for _, op := range e.Superseded {
+			v.Superseded = append(v.Superseded, op.String())
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+func hashTexts(hs []crdt.Hash) []string {
+	texts := make([]string, 0, len(hs))
+	for _, h := range hs {
+		texts = append(texts, h.String())
+	}
+	return texts
+}
+
+// listed makes an empty list of nil, so that JSON has [] and not null.
+func listed(texts []string) []string {
+	if texts == nil {
+		return []string{}
+	}
+	return texts
+}
