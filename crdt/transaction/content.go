@@ -50,6 +50,9 @@ func (k *content) add(i, obj int) crdt.Code {
 	if n == nil || op.Keyed != (n.kind == crdt.MakeMap) || op.Action == crdt.MakeTable {
 		return CodePath
 	}
+	if op.Key == protoKey {
+		return CodeName
+	}
 	if n.depth >= MaxDepth && op.Action.Makes() {
 		return crdt.CodeDepth
 	}

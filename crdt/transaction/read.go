@@ -39,7 +39,7 @@ func (s *State) read(c *crdt.Change, author *Author) *reader {
 	r.nameActors()
 	for i := range c.Ops {
 		if code, what := r.operation(i); code != "" {
-			r.refuse(newRefusal(code, "%s", what))
+			r.refuse(newRefusal(code, "%s (operation %d of the change)", what, i))
 		}
 	}
 	r.finish()
@@ -217,7 +217,7 @@ func (r *reader) shape(i int) {
 
 // named checks the name of a field or option, and how many there are.
 func (r *reader) named(object crdt.OpID, op *crdt.Op, limit int) crdt.Code {
-	if op.Key == "" || len(op.Key) > MaxNameBytes {
+	if op.Key == "" || len(op.Key) > MaxNameBytes || op.Key == protoKey {
 		return CodeName
 	}
 	if op.Action == crdt.Delete {

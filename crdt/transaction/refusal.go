@@ -34,7 +34,7 @@ var sentences = map[crdt.Code]string{
 	CodeNotHost:      "only a host may write fields",
 	CodeField:        "a field is a map {label, required, options}, and each of its options a map {value, source}",
 	CodeFieldEdited:  "the texts and values of a field are not edited in place: put whole new ones",
-	CodeName:         "the name of a field or option is empty or longer than may be",
+	CodeName:         "the name of a field or option is empty, longer than may be, or __proto__, which is no key of a value either",
 	CodeSize:         "a value or text is larger than may be",
 	CodeTooMany:      "there would be more fields or options than may be",
 }
@@ -58,6 +58,12 @@ const (
 	MaxFields     = 5000     // that are defined, and as many that are picked
 	MaxOptions    = 200      // of one field
 )
+
+// protoKey is a key that Automerge can hold and JavaScript's objects cannot: a
+// client there sees no such key, but reads what the map under it holds as if it
+// were in the object itself. JavaScript's Automerge does not write it. Parties
+// who must agree must see the same.
+const protoKey = "__proto__"
 
 func newRefusal(code crdt.Code, format string, args ...any) *crdt.Refusal {
 	reason := Sentence(code)

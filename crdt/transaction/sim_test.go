@@ -166,7 +166,7 @@ func (s *sim) must(err error) {
 }
 
 func (s *sim) field() string {
-	names := []string{"price", "date", "__proto__", "Währung", "日本", "a b/c\"", "😀", "hasOwnProperty"}
+	names := []string{"price", "date", "constructor", "Währung", "日本", "a b/c\"", "😀", "hasOwnProperty"}
 	return names[s.rnd.IntN(len(names))]
 }
 

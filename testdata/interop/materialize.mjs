@@ -3,29 +3,7 @@
 // empty line is the change, in hexadecimal, that this library makes of one edit.
 import { createInterface } from "node:readline"
 import * as A from "@automerge/automerge"
-
-const plain = value => {
-  if (value === null || typeof value === "boolean" || typeof value === "string") return value
-  if (typeof value === "bigint") return exact(value)
-  if (typeof value === "number") return plainNumber(value)
-  if (value instanceof Date) return plainDate(value)
-  if (value instanceof Uint8Array) return Buffer.from(value).toString("base64")
-  if (value instanceof A.Counter) return plainNumber(value.value)
-  if (A.isImmutableString(value)) return value.toString()
-  if (Array.isArray(value)) return value.map(plain)
-  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, plain(v)]))
-}
-
-const plainDate = date => {
-  const year = date.getUTCFullYear()
-  return year >= 0 && year <= 9999 ? date.toISOString() : date.getTime()
-}
-
-const plainNumber = n => Number.isFinite(n) ? n : String(n)
-
-// JSON.stringify has no exact form for a bigint: a marker that goUnquote drops.
-const exact = n => `bigint:${n}`
-const goUnquote = json => json.replace(/"bigint:(-?\d+)"/g, "$1")
+import { toJSON } from "./plain.mjs"
 
 const oneEdit = () => {
   let doc = A.init({ actor: "0102" })
@@ -40,5 +18,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
   const chunks = JSON.parse(line).map(c => new Uint8Array(Buffer.from(c, "base64")))
   const [doc] = A.applyChanges(A.init(), chunks)
-  console.log(goUnquote(JSON.stringify(plain(doc))))
+  console.log(toJSON(doc))
 }
