@@ -87,7 +87,7 @@ func (c *Client) openReplica() (err error) {
 			return err
 		}
 	}
-	r, cut, err := openReplica(dir, owner{Transaction: string(c.opt.Transaction), User: c.opt.User})
+	r, cut, err := openReplica(dir, owner{Transaction: c.opt.Transaction, User: c.opt.User})
 	if err != nil {
 		return errors.Join(err, c.unlock())
 	}
@@ -111,7 +111,8 @@ func replicaName(doc crdt.DocumentID, user string) string {
 func newKeeper(r *replica, c *Client) (*keeper, error) {
 	genesis := transaction.Genesis(c.opt.Transaction)
 	k := &keeper{
-		log: c.log, wake: c.wake, replica: r, actor: newActor(), genesis: genesis.Hash,
+		log: c.log, wake: c.wake, genesis: genesis.Hash, role: c.opt.localRole(),
+		replica: r, actor: newActor(),
 		watchers: make(map[chan View]struct{}),
 		publish:  func(v View) { c.view.Store(&v) },
 	}

@@ -2,14 +2,13 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"parley/crdt"
 	"parley/crdt/transaction"
@@ -42,7 +41,7 @@ func (r *running) up() {
 	log := testLogger(r.t)
 	st, err := store.Open(r.dir, store.Options{Logger: log})
 	check(r.t, err)
-	srv, err := server.New(st, server.Options{PlainDocuments: true, Logger: log})
+	srv, err := server.New(st, server.Options{Identify: server.DevIdentity, Logger: log})
 	check(r.t, err)
 	l, err := net.Listen("tcp", r.address)
 	check(r.t, err)
@@ -112,29 +111,19 @@ func until(t *testing.T, c *Client, what string, holds func(View) bool) View {
 			return last
 		}
 	}
-	t.Fatalf("waited in vain for %s: %+v", what, last)
+	t.Fatalf("waited in vain for %s: heads %v, %+v, %+v", what, last.Heads, last.Synced, last.Status)
 	return View{}
 }
 
 func saved(v View) bool { return v.Synced.Saved && v.Synced.Current }
 
-// put writes a key of the root, which is all that these tests need of a change.
-func put(t *testing.T, c *Client, key string) crdt.Hash {
+// put picks something for a field.
+func put(t *testing.T, c *Client, field string) crdt.Hash {
 	t.Helper()
-	h, err := tryPut(c, key)
+	h, err := c.Pick(context.Background(), field, json.RawMessage(`"value"`), "")
 	check(t, err)
 	return h
 }
-
-func tryPut(c *Client, key string) (crdt.Hash, error) {
-	return c.edit(context.Background(), func(k *keeper) (*crdt.Change, error) {
-		b := crdt.NewBuilder(k.header(time.Now()))
-		b.Put(crdt.OpID{}, key, crdt.Text(key))
-		return b.Change(crdt.Limits{})
-	})
-}
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestTwoClientsConverge(t *testing.T) {
 	srv := startServer(t)

@@ -140,7 +140,7 @@ func (o *Options) serverURL() (string, error) {
 		return u.String(), nil
 	}
 	q := u.Query()
-	for name, value := range map[string]string{"user": o.User, "name": o.Name, "role": o.Role} {
+	for name, value := range map[string]string{"user": o.User, "name": o.Name, "role": string(o.Role)} {
 		if value != "" {
 			q.Set(name, value)
 		}

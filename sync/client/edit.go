@@ -2,13 +2,85 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 )
+
+// Pick puts a value, given as JSON, at a field, in the name of one of the
+// field's options or of none (""). It returns the change when it is kept: on
+// disk, if the replica is. Whether the server has it, [Client.Synced] says.
+func (c *Client) Pick(ctx context.Context, field string, value json.RawMessage, option string) (crdt.Hash, error) {
+	return c.Edit(ctx, func(e *transaction.Edit) error { return e.Pick(field, value, option) })
+}
+
+// PickOption is Pick with the value of one of the field's options as it is here.
+func (c *Client) PickOption(ctx context.Context, field, option string) (crdt.Hash, error) {
+	o, ok := c.Fields()[field].Options[option]
+	if !ok {
+		return crdt.Hash{}, fmt.Errorf("field %q has no option %q", field, option)
+	}
+	return c.Pick(ctx, field, o.Value, option)
+}
+
+// Withdraw takes back what is picked for a field, whoever picked it. It fails
+// with transaction.ErrNothingPicked.
+func (c *Client) Withdraw(ctx context.Context, field string) (crdt.Hash, error) {
+	return c.Edit(ctx, func(e *transaction.Edit) error { return e.Withdraw(field) })
+}
+
+// SetFields puts the fields that differ from what is there, as hosts may. It
+// fails with transaction.ErrNothingToDo if none does.
+func (c *Client) SetFields(ctx context.Context, fields map[string]transaction.Field) (crdt.Hash, error) {
+	return c.Edit(ctx, func(e *transaction.Edit) error { return e.SetFields(fields) })
+}
+
+// Edit makes one change of what edit does, which stands or falls as a whole.
+// edit must not keep its argument, nor call the client. A *crdt.Refusal says
+// what the change has wrong, as the server would; ctx bounds the wait for our
+// turn, not the writing, so that an error means that nothing was picked.
+func (c *Client) Edit(ctx context.Context, edit func(*transaction.Edit) error) (crdt.Hash, error) {
+	var h crdt.Hash
+	var err error
+	if posted := c.postIn(ctx, func(k *keeper) {
+		h, err = k.edit(k.replica, time.Now(), edit)
+	}); posted != nil {
+		return crdt.Hash{}, posted
+	}
+	return h, err
+}
+
+// edit adds a change of ours to a replica.
+func (k *keeper) edit(r *replica, at time.Time, edit func(*transaction.Edit) error) (crdt.Hash, error) {
+	e := r.state.Edit(k.actor, r.owner.User, at)
+	if err := edit(e); err != nil {
+		return crdt.Hash{}, err
+	}
+	change, err := e.Change()
+	if err != nil {
+		return crdt.Hash{}, err
+	}
+	if k.role != "" {
+		author := transaction.Author{User: r.owner.User, Role: k.role}
+		if refusal := r.state.Check(change, author, func(crdt.ActorID) string { return "" }); refusal != nil {
+			return crdt.Hash{}, refusal
+		}
+	}
+	out := r.add(change, true)
+	switch out.Status {
+	case crdt.Accepted:
+		return change.Hash, nil
+	case crdt.Refused:
+		return crdt.Hash{}, out.Refusal
+	default:
+		return crdt.Hash{}, fmt.Errorf("a change of our own does not fit: status %d", out.Status)
+	}
+}
 
 // newActor returns an actor that nobody has used. A client takes one whenever
 // it starts: an actor's changes are numbered, and the same number must never
@@ -17,43 +89,4 @@ import (
 func newActor() crdt.ActorID {
 	id := uuid.New()
 	return crdt.ActorID(id[:])
-}
-
-// header begins a change of ours on top of all that is here.
-func (k *keeper) header(now time.Time) crdt.Header {
-	g := k.replica.graph()
-	return crdt.Header{
-		Deps: g.Tips(), Actor: k.actor, Seq: g.Seq(k.actor) + 1, StartOp: g.MaxOp() + 1, Time: now.Unix(),
-	}
-}
-
-// edit makes a change and returns its hash when it is on disk, or, without a
-// replica on disk, in memory.
-func (c *Client) edit(ctx context.Context, make func(*keeper) (*crdt.Change, error)) (crdt.Hash, error) {
-	var change *crdt.Change
-	var err error
-	if posted := c.postIn(ctx, func(k *keeper) {
-		if change, err = make(k); err == nil {
-			err = k.addLocal(change)
-		}
-	}); err == nil {
-		err = posted
-	}
-	if err != nil {
-		return crdt.Hash{}, err
-	}
-	return change.Hash, nil
-}
-
-// addLocal passes our own change through the gate that everybody else's pass.
-func (k *keeper) addLocal(c *crdt.Change) error {
-	out := k.replica.add(c, true)
-	switch out.Status {
-	case crdt.Accepted:
-		return nil
-	case crdt.Refused:
-		return out.Refusal
-	default:
-		return fmt.Errorf("a change of our own does not fit: status %d", out.Status)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -171,4 +172,10 @@ func (c *fakeConn) answer() {
 	if m, ok := c.state.Generate(&c.graph, protocol.Options{}); ok {
 		c.send(&wire.Sync{SenderID: "server", TargetID: c.peer, DocumentID: tx.Document(), Data: m.Append(nil)})
 	}
+}
+
+// synctestSleep lets more time pass in a bubble than a frame is gathered for.
+func synctestSleep() {
+	time.Sleep(2 * gatherFor)
+	synctest.Wait()
 }

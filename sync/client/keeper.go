@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 	"parley/sync/protocol"
 	"parley/sync/wire"
 )
@@ -21,8 +22,9 @@ const maxBatch = 256
 // request is a step of the keeper. It is answered after the commit of the batch
 // that it was stepped in.
 type request struct {
-	step func(*keeper)
-	done chan error // of capacity 1: why what the step added was not committed
+	step  func(*keeper)
+	added bool       // the step added changes
+	done  chan error // of capacity 1: why these were not committed
 }
 
 // keeper owns the replica and steps it in one goroutine. Its batches are
@@ -31,18 +33,21 @@ type keeper struct {
 	// static
 	log     *slog.Logger
 	genesis crdt.Hash
-	wake    chan<- struct{} // the connection's writer looks when it can
+	role    transaction.Role // as far as we know it; ""
+	wake    chan<- struct{}  // the connection's writer looks when it can
 	publish func(View)
 
 	replica *replica
 	actor   crdt.ActorID
-	talk    *talk // nil without a connection
+	remade  map[crdt.Hash]int // how often changes that stand for others were refused
+	talk    *talk             // nil without a connection
 	after   []func()
 	dirty   bool // the view is to be made again
 
 	status   Status
 	synced   Synced
 	watchers map[chan View]struct{}
+	shown    View // last
 
 	rejections []Rejection
 	rejected   int
@@ -68,12 +73,12 @@ func (k *keeper) run(requests <-chan request, quit <-chan struct{}) {
 // batch steps one request and all that wait behind it, commits what they added,
 // and answers them.
 func (k *keeper) batch(batch []request, requests <-chan request) []request {
-	batch[0].step(k)
+	k.step(&batch[0])
 	for more := true; more && len(batch) < maxBatch; {
 		select {
 		case r := <-requests:
 			batch = append(batch, r)
-			r.step(k)
+			k.step(&batch[len(batch)-1])
 		default:
 			more = false
 		}
@@ -83,9 +88,19 @@ func (k *keeper) batch(batch []request, requests <-chan request) []request {
 		k.show()
 	}
 	for _, r := range batch {
-		r.done <- err
+		if r.added {
+			r.done <- err
+			continue
+		}
+		r.done <- nil
 	}
 	return batch
+}
+
+func (k *keeper) step(r *request) {
+	before := len(k.replica.unwritten)
+	r.step(k)
+	r.added = len(k.replica.unwritten) > before
 }
 
 // commit makes what the batch added durable, and then lets the conversation

@@ -21,9 +21,10 @@ type Options struct {
 	// User is the user's id, as picks bear it. Empty: the subject of Token.
 	User string
 	// Name and Role are what a server in development is told; a server that
-	// wants tokens reads both from the token. Role is "host", "party" or
-	// "viewer"; empty: the server's default.
-	Name, Role string
+	// wants tokens reads both from the token. With a role, changes that it may
+	// not make are refused here already; empty: the server's default.
+	Name string
+	Role transaction.Role
 	// Token is a JWT that proves who the user is.
 	Token string
 	// Replica is a folder for replicas, made if it is not there; each
@@ -73,4 +74,13 @@ func subject(token string) string {
 		return ""
 	}
 	return claims.Subject
+}
+
+// localRole is the role by which changes are checked before they are made; a
+// token's is the server's business.
+func (o *Options) localRole() transaction.Role {
+	if o.Token != "" {
+		return ""
+	}
+	return o.Role
 }

@@ -7,18 +7,33 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 )
 
-// maxRejections is how many rejections a view holds.
-const maxRejections = 100
+const (
+	// maxRejections is how many rejections a view holds.
+	maxRejections = 100
+	// codeDependsOnRefused is the server's code for a change that has nothing
+	// wrong but what it builds on (sync/session).
+	codeDependsOnRefused = "depends-on-refused"
+	// maxRemade is how often a change is made again that the server refuses for
+	// what it builds on: once is enough for one that does not know better.
+	maxRemade = 3
+)
 
 // Rejection tells of changes that the server refused. They are gone from the
-// replica; what was built on them was made again where that was possible.
+// replica, and everything else is kept: what we had built on them was made
+// again, as new changes.
 type Rejection struct {
 	N       int         // counts from 1 since the client was opened
 	Code    string      // from the server's closed set
 	Message string      // a sentence for people
 	Changes []crdt.Hash // what was refused
+	// Lost is what these changes did, and what could not be made again without
+	// them, in the order of history.
+	Lost []transaction.Event
+	// Remade says which changes stand for those that were built on them.
+	Remade map[crdt.Hash]crdt.Hash
 }
 
 // parleyMessage is the data of an ephemeral message of the server's own.
@@ -35,10 +50,7 @@ type parleyMessage struct {
 // are for others, or of later versions.
 func (c *Client) hear(data []byte) error {
 	var m parleyMessage
-	if err := cbor.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("the server sent a message that cannot be read: %w", err)
-	}
-	if m.Parley.Type != "rejected" {
+	if err := cbor.Unmarshal(data, &m); err != nil || m.Parley.Type != "rejected" {
 		return nil
 	}
 	r := Rejection{Code: m.Parley.Code, Message: m.Parley.Message}
@@ -54,9 +66,8 @@ func (c *Client) hear(data []byte) error {
 	})
 }
 
-// reject rolls back what the server refused, if it is ours and the server does
-// not have it: a rejection may be about a change that was rolled back before,
-// with what it was built on.
+// reject rolls back what the server refused, if it is here and the server does
+// not have it. It may have been rolled back before, with what it was built on.
 func (k *keeper) reject(r Rejection) {
 	g := k.replica.graph()
 	refused := make(map[crdt.Hash]bool)
@@ -67,12 +78,12 @@ func (k *keeper) reject(r Rejection) {
 		}
 	}
 	if len(refused) == 0 {
-		k.log.Info("the server refused what is not here", "code", r.Code, "message", r.Message)
+		k.log.Debug("the server refused what is not here", "code", r.Code, "message", r.Message)
 		return
 	}
-	gone := withDependents(g, refused)
-	if err := k.rollBack(gone); err != nil {
-		// Not rolled back: sent again on the next connection, and refused again.
+	if err := k.rollBack(&r, refused); err != nil {
+		// The refused change is sent again on the next connection, and refused
+		// again.
 		k.log.Error("cannot roll back a change that the server refused", "err", err)
 		k.breakOff()
 		return
@@ -80,28 +91,76 @@ func (k *keeper) reject(r Rejection) {
 	k.noteRejection(r)
 }
 
-// withDependents returns the changes and all that depend on them.
-func withDependents(g *crdt.Graph, changes map[crdt.Hash]bool) map[crdt.Hash]bool {
-	gone := make(map[crdt.Hash]bool)
-	for i := range g.Len() {
-		h := g.HashAt(i)
-		gone[h] = changes[h] || slices.ContainsFunc(g.DepsOf(i), func(d int32) bool { return gone[g.HashAt(int(d))] })
-	}
-	return gone
-}
-
-// rollBack replaces the replica by one without the changes gone.
-func (k *keeper) rollBack(gone map[crdt.Hash]bool) error {
-	doc := rebuilt(k.replica.graph(), k.replica.graph().Len(), gone)
-	if err := k.replica.replace(doc); err != nil {
+// rollBack replaces the replica by one without the refused changes, in which
+// what was built on them is made again, under a new actor: the old one's
+// numbers are used up.
+func (k *keeper) rollBack(r *Rejection, refused map[crdt.Hash]bool) error {
+	g := k.replica.graph()
+	gone := withDependents(g, refused)
+	fresh := &replica{owner: k.replica.owner}
+	fresh.doc, fresh.state = rebuilt(fresh.owner.Transaction, g, g.Len(), gone)
+	k.actor = newActor()
+	remade := k.remakeAll(fresh, r, gone, refused)
+	if err := k.replica.replace(fresh.doc, fresh.state); err != nil {
 		return err
 	}
+	k.remade = remade
 	if k.talk != nil {
 		k.talk.restart(k.replica.graph(), k.replica.known)
 	}
 	k.dirty = true
 	k.wakeWriter()
 	return nil
+}
+
+// remakeAll makes the changes that are gone again in fresh, notes in r what
+// became of each, and returns how often those that were made again had been
+// refused.
+func (k *keeper) remakeAll(fresh *replica, r *Rejection, gone, refused map[crdt.Hash]bool) map[crdt.Hash]int {
+	remade := make(map[crdt.Hash]int)
+	r.Remade = make(map[crdt.Hash]crdt.Hash)
+	history := k.replica.state.History()
+	history = slices.DeleteFunc(history, func(e transaction.Event) bool { return !gone[e.Change] })
+	for change := range byChange(history) {
+		h := change[0].Change
+		tries := k.remade[h]
+		if refused[h] {
+			tries++
+		}
+		lost := !r.sparesTheRest() || refused[h] && (r.Code != codeDependsOnRefused || tries > maxRemade)
+		if !lost {
+			again, err := k.makeAgain(fresh, change)
+			lost = err != nil
+			r.Remade[h], remade[again] = again, tries
+		}
+		if lost {
+			delete(r.Remade, h)
+			r.Lost = append(r.Lost, change...)
+		}
+	}
+	return remade
+}
+
+// sparesTheRest says whether changes that were built on the refused one may
+// pass when they are made again. They do not if it is we who may not make any.
+func (r *Rejection) sparesTheRest() bool {
+	switch crdt.Code(r.Code) {
+	case transaction.CodeReadOnly, transaction.CodeNotAuthor:
+		return false
+	}
+	return true
+}
+
+// withDependents returns the changes and all that depend on them.
+func withDependents(g *crdt.Graph, changes map[crdt.Hash]bool) map[crdt.Hash]bool {
+	gone := make(map[crdt.Hash]bool)
+	for i := range g.Len() {
+		h := g.HashAt(i)
+		if changes[h] || slices.ContainsFunc(g.DepsOf(i), func(d int32) bool { return gone[g.HashAt(int(d))] }) {
+			gone[h] = true
+		}
+	}
+	return gone
 }
 
 func (k *keeper) noteRejection(r Rejection) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 )
 
 // replica is the document and its log. A change is in the document first, where
@@ -18,8 +19,9 @@ type replica struct {
 	// static
 	owner owner
 
-	doc *crdt.Document
-	log *logFile // nil: in memory only
+	doc   *crdt.Document
+	state *transaction.State // of all accepted changes
+	log   *logFile           // nil: in memory only
 
 	unwritten []record
 	mustSync  bool // an unwritten record is of a local change: the only copy there is
@@ -31,14 +33,14 @@ type replica struct {
 
 // owner is the content of the log's first record: whose replica it is.
 type owner struct {
-	Transaction string `json:"transaction"`
-	User        string `json:"user"`
+	Transaction transaction.ID `json:"transaction"`
+	User        string         `json:"user"`
 }
 
 // openReplica reads the replica in dir, or makes an empty one; in memory if dir
 // is empty. It returns how many bytes of a torn end were cut off.
 func openReplica(dir string, o owner) (*replica, int, error) {
-	r := &replica{owner: o, doc: crdt.NewDocument(crdt.Limits{})}
+	r := &replica{owner: o, doc: crdt.NewDocument(crdt.Limits{}), state: transaction.New(o.Transaction)}
 	if dir == "" {
 		return r, 0, nil
 	}
@@ -80,6 +82,11 @@ func (r *replica) load(records []record) error {
 	if err := r.doc.Load(chunks...); err != nil {
 		return err
 	}
+	state, err := transaction.Load(r.owner.Transaction, r.graph())
+	if err != nil {
+		return err
+	}
+	r.state = state
 	r.known = slices.DeleteFunc(r.known, func(h crdt.Hash) bool { return !r.graph().Has(h) })
 	return nil
 }
@@ -91,6 +98,9 @@ func (r *replica) graph() *crdt.Graph { return &r.doc.Graph }
 func (r *replica) add(c *crdt.Change, local bool) crdt.Outcome {
 	out := r.doc.Add(c)
 	if out.Status == crdt.Accepted {
+		if err := r.state.Apply(c); err != nil {
+			panic("client: an accepted change does not apply: " + err.Error())
+		}
 		r.unwritten = append(r.unwritten, record{recordChange, c.Chunk()})
 		r.mustSync = r.mustSync || local
 	}
@@ -122,28 +132,28 @@ func (r *replica) writeDown() error {
 
 // revert goes back to what is durable.
 func (r *replica) revert() {
-	r.doc = rebuilt(r.graph(), r.graph().Durable(), nil)
+	r.doc, r.state = rebuilt(r.owner.Transaction, r.graph(), r.graph().Durable(), nil)
 	r.unwritten, r.mustSync = nil, false
 }
 
-// replace puts doc in the document's place, in which all is durable then, or
-// changes nothing.
-func (r *replica) replace(doc *crdt.Document) error {
+// replace puts doc and its state in the place of ours, and then all of it is
+// durable, or changes nothing.
+func (r *replica) replace(doc *crdt.Document, state *transaction.State) error {
 	known := slices.DeleteFunc(slices.Clone(r.known), func(h crdt.Hash) bool { return !doc.Graph.Has(h) })
 	if r.log != nil {
 		if err := r.log.rewrite(r.records(doc)); err != nil {
 			return err
 		}
 	}
-	doc.Graph.MarkDurable(doc.Graph.Len())
-	r.doc, r.known = doc, known
+	doc.Graph.MarkDurable(doc.Graph.Len()) // the commit point
+	r.doc, r.state, r.known = doc, state, known
 	r.unwritten, r.mustSync = nil, false
 	return nil
 }
 
-// rebuilt returns a document of the first n changes of g but those in without,
+// rebuilt returns what the first n changes of g make but for those in without,
 // which must hold all that depends on one of them.
-func rebuilt(g *crdt.Graph, n int, without map[crdt.Hash]bool) *crdt.Document {
+func rebuilt(id transaction.ID, g *crdt.Graph, n int, without map[crdt.Hash]bool) (*crdt.Document, *transaction.State) {
 	doc := crdt.NewDocument(crdt.Limits{})
 	var chunks [][]byte
 	for i := range n {
@@ -151,10 +161,15 @@ func rebuilt(g *crdt.Graph, n int, without map[crdt.Hash]bool) *crdt.Document {
 			chunks = append(chunks, g.ChunkAt(i))
 		}
 	}
-	if err := doc.Load(chunks...); err != nil {
-		panic("client: a document does not load again: " + err.Error())
+	err := doc.Load(chunks...)
+	state := transaction.New(id)
+	if err == nil {
+		state, err = transaction.Load(id, &doc.Graph)
 	}
-	return doc
+	if err != nil {
+		panic("client: what was loaded does not load again: " + err.Error())
+	}
+	return doc, state
 }
 
 // learn takes note of what the server has: the heads that it named, and

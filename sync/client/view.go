@@ -6,12 +6,18 @@ import (
 	"time"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 )
 
 // View is the client's state at one moment. Views are values of their own: what
 // they hold is not to be modified, and does not change.
 type View struct {
-	Heads  []crdt.Hash // of the replica; sorted
+	Heads      []crdt.Hash                  // of the replica; sorted
+	Fields     map[string]transaction.Field // by name
+	Selections []transaction.Selection      // by field
+	Contested  []string                     // fields with several live picks; sorted
+	Missing    []string                     // required fields for which nothing is picked; sorted
+
 	Synced Synced
 	Status Status
 	// Rejections are the changes that the server refused since the client was
@@ -35,19 +41,28 @@ type Synced struct {
 func (k *keeper) show() {
 	k.dirty = false
 	k.noteSynced()
-	v := View{
-		Heads:      k.replica.graph().Heads(),
-		Synced:     k.synced,
-		Status:     k.status,
-		Rejections: slices.Clone(k.rejections),
-	}
+	v := k.content()
+	v.Synced, v.Status, v.Rejections = k.synced, k.status, slices.Clone(k.rejections)
 	k.publish(v)
+	k.shown = v
 	for w := range k.watchers {
 		select { // what was not looked at is out of date; only we send here
 		case <-w:
 		default:
 		}
 		w <- v
+	}
+}
+
+// content is what the document says, read only if it has changed.
+func (k *keeper) content() View {
+	heads, state := k.replica.graph().Heads(), k.replica.state
+	if len(heads) > 0 && slices.Equal(heads, k.shown.Heads) {
+		return k.shown
+	}
+	return View{
+		Heads: heads, Fields: state.Fields(), Selections: state.Selections(),
+		Contested: state.Contested(), Missing: state.Missing(),
 	}
 }
 
@@ -72,11 +87,40 @@ func (c *Client) View() View { return *c.view.Load() }
 // Heads returns the heads of the replica, sorted.
 func (c *Client) Heads() []crdt.Hash { return c.View().Heads }
 
+// Fields returns the fields by name, as the host wrote them.
+func (c *Client) Fields() map[string]transaction.Field { return c.View().Fields }
+
+// Selections returns what was picked, ordered by field: the winner of each, and
+// what it is contested by.
+func (c *Client) Selections() []transaction.Selection { return c.View().Selections }
+
+// Missing returns the required fields for which nothing is picked, sorted.
+func (c *Client) Missing() []string { return c.View().Missing }
+
 // Synced says what the server has of ours.
 func (c *Client) Synced() Synced { return c.View().Synced }
 
 // Status says how the client stands with the server.
 func (c *Client) Status() Status { return c.View().Status }
+
+// History returns every pick ever made, every withdrawal, and what hosts did to
+// fields, in an order that is the same on every replica.
+func (c *Client) History() ([]transaction.Event, error) {
+	var all []transaction.Event
+	err := c.post(func(k *keeper) { all = k.replica.state.History() })
+	return all, err
+}
+
+// AsOf returns the transaction as it was at heads, which may be any changes
+// that are here. The state is the caller's.
+func (c *Client) AsOf(heads []crdt.Hash) (*transaction.State, error) {
+	var then *transaction.State
+	var err error
+	if posted := c.post(func(k *keeper) { then, err = k.replica.state.AsOf(heads) }); posted != nil {
+		return nil, posted
+	}
+	return then, err
+}
 
 // Watch returns a channel with the state as it is and then, whenever it has
 // changed, as it is then. Who is slow misses what was in between, never the
