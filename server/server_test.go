@@ -34,6 +34,8 @@ type running struct {
 	store *store.Store
 	srv   *server.Server
 	http  *http.Server
+
+	transactionsOnly bool // for the next up
 }
 
 func start(t *testing.T, opt server.Options) *running {
@@ -51,7 +53,7 @@ func (r *running) up(opt server.Options) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	opt.PlainDocuments = true
+	opt.PlainDocuments = !r.transactionsOnly
 	srv, err := server.New(st, opt)
 	if err != nil {
 		r.t.Fatal(err)

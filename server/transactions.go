@@ -180,17 +180,8 @@ func (d *document) put(who Identity, id transaction.ID, req *transactionRequest)
 	if err != nil {
 		return err
 	}
-	edit := state.Edit(d.actorOf(who.User), who.User, d.now)
-	if err := edit.SetFields(req.Fields); err != nil {
-		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
-	}
-	change, err := edit.Change()
-	if err == nil {
-		if refusal := d.write(who.author(), change); refusal != nil {
-			return refusalProblem(refusal)
-		}
-	} else if !errors.Is(err, transaction.ErrNothingToDo) {
-		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+	if err := d.putFields(state, who, req.Fields); err != nil {
+		return err
 	}
 	settings, err := json.Marshal(req.Settings)
 	if err != nil {
@@ -198,6 +189,29 @@ func (d *document) put(who Identity, id transaction.ID, req *transactionRequest)
 	}
 	if !bytes.Equal(settings, d.settings) {
 		d.storeSettings(settings)
+	}
+	return nil
+}
+
+// putFields writes the fields that differ from what is there.
+func (d *document) putFields(state *transaction.State, who Identity, fields map[string]transaction.Field) error {
+	edit := state.Edit(d.actorOf(who.User), who.User, d.now)
+	err := edit.SetFields(fields)
+	var change *crdt.Change
+	if err == nil {
+		change, err = edit.Change()
+	}
+	var refusal *crdt.Refusal
+	switch {
+	case errors.Is(err, transaction.ErrNothingToDo):
+		return nil
+	case errors.As(err, &refusal):
+		return refusalProblem(refusal)
+	case err != nil:
+		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+	}
+	if refusal := d.write(who.author(), change); refusal != nil {
+		return refusalProblem(refusal)
 	}
 	return nil
 }

@@ -119,6 +119,9 @@ func (c *Client) Errors() []string {
 	return slices.Clone(c.errors)
 }
 
+// ErrorsLocked is Errors for a condition of [Client.Wait].
+func (c *Client) ErrorsLocked() []string { return c.errors }
+
 // Ephemeral returns the ephemeral messages so far.
 func (c *Client) Ephemeral() []*wire.Ephemeral {
 	c.mu.Lock()
