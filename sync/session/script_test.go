@@ -135,6 +135,10 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) {
 			join.Versions = []string{v}
 		}
 		w.send(c, join)
+	case "begin": // begin NAME TX: the transaction's genesis, not yet sent
+		w.begin(w.client(word(0)), word(1))
+	case "pick": // pick NAME TX field=value [by=user] [actor=name]: not yet sent
+		w.pickField(w.client(word(0)), word(1), d.CmdArgs[2], arg("by"), arg("actor"))
 	case "edit": // edit NAME DOC key=value: a change, not yet sent
 		for _, kv := range d.CmdArgs[2:] {
 			w.edit(w.client(word(0)), word(1), kv.Key, kv.Vals[0])
@@ -231,14 +235,25 @@ func (w *world) client(name string) *client {
 	return c
 }
 
-// documentID makes one from a script's name for it.
+// documentID makes one from a script's name for it. Names that begin with tx are
+// transactions'.
 func documentID(name string) crdt.DocumentID {
+	if strings.HasPrefix(name, "tx") {
+		return transaction.ID(name).Document()
+	}
 	var id crdt.DocumentID
 	copy(id[:], name)
 	return id
 }
 
-func documentName(id crdt.DocumentID) string { return strings.TrimRight(string(id[:]), "\x00") }
+func documentName(id crdt.DocumentID) string {
+	for _, tx := range []string{"tx1", "tx2"} {
+		if id == documentID(tx) {
+			return tx
+		}
+	}
+	return strings.TrimRight(string(id[:]), "\x00")
+}
 
 func (c *client) replica(doc string) *replica {
 	r := c.docs[doc]
@@ -275,6 +290,32 @@ func (w *world) editAll(c *client, doc string, values []datadriven.CmdArg) {
 	}
 	chunk := changes[len(changes)-1].Save()
 	w.name(r.add(w.t, chunk))
+}
+
+func (w *world) begin(c *client, tx string) {
+	chunk := transaction.Genesis(transaction.ID(tx)).Chunk()
+	w.name(c.replica(tx).add(w.t, chunk))
+}
+
+// pickField picks as an automerge-repo client would that follows the schema,
+// but for whose name it puts and which actor it uses.
+func (w *world) pickField(c *client, tx string, pick datadriven.CmdArg, by, actor string) {
+	r := c.replica(tx)
+	state, err := transaction.Load(transaction.ID(tx), &r.graph)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	id := make([]byte, 16)
+	copy(id, orElse(actor, c.name))
+	edit := state.Edit(crdt.ActorID(id), orElse(by, c.name), w.now)
+	if err := edit.Pick(pick.Key, []byte(pick.Vals[0]), ""); err != nil {
+		w.t.Fatal(err)
+	}
+	change, err := edit.Change()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.name(r.add(w.t, change.Chunk()))
 }
 
 // add appends a chunk to the replica's graph and returns its hash.
