@@ -52,7 +52,7 @@ func newReplica(id transaction.ID, i int, actor crdt.ActorID) *replica {
 }
 
 // take applies a change made by an author.
-func (r *replica) take(t testing.TB, c *crdt.Change, author transaction.Author) {
+func (r *replica) take(t failer, c *crdt.Change, author transaction.Author) {
 	t.Helper()
 	if r.state.Has(c.Hash) {
 		return
@@ -67,6 +67,13 @@ func (r *replica) take(t testing.TB, c *crdt.Change, author transaction.Author) 
 		t.Fatal(err)
 	}
 	r.all = append(r.all, c)
+}
+
+// failer is a test: testing.TB, or what rapid gives.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
 }
 
 func nobody(crdt.ActorID) string { return "" }
