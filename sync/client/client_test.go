@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -155,4 +156,60 @@ func TestAServerThatRestarts(t *testing.T) {
 	until(t, alice, "saved again", saved)
 	bob := open(t, Options{Server: srv.url(), User: "bob"})
 	until(t, bob, "what was made meanwhile", func(v View) bool { return len(v.Heads) == 1 && v.Heads[0] == b })
+}
+
+// A server that was restored from an older copy, or from none, gets everything
+// again, and is not taken to have it before.
+func TestAServerThatLostEverything(t *testing.T) {
+	srv := startServer(t)
+	alice := open(t, Options{Server: srv.url(), Replica: t.TempDir()})
+	put(t, alice, "a")
+	put(t, alice, "b")
+	until(t, alice, "saved", saved)
+	srv.down()
+	until(t, alice, "lost", func(v View) bool { return v.Status.State == Reconnecting })
+	srv.dir = t.TempDir()
+	srv.up()
+	alice.Reconnect()
+	until(t, alice, "saved again", saved)
+	bob := open(t, Options{User: "bob", Server: srv.url()})
+	until(t, bob, "what was lost", func(v View) bool { return slices.Equal(v.Heads, alice.Heads()) })
+}
+
+func TestFlush(t *testing.T) {
+	srv := startServer(t)
+	c := open(t, Options{Server: srv.url()})
+	put(t, c, "a")
+	check(t, c.Flush(t.Context()))
+	if !saved(c.View()) {
+		t.Errorf("flushed: %+v", c.View())
+	}
+	offline := open(t, Options{})
+	if err := offline.Flush(t.Context()); !errors.Is(err, ErrUnsaved) {
+		t.Errorf("flushed to nowhere: %v", err)
+	}
+	srv.down()
+	nobody := open(t, Options{Server: srv.url()})
+	put(t, nobody, "a")
+	if err := nobody.Flush(t.Context()); !errors.Is(err, ErrUnsaved) { // does not wait for ever
+		t.Errorf("flushed to nobody: %v", err)
+	}
+}
+
+// Who does not look for a while sees the last state, and has kept nobody waiting.
+func TestASlowWatcher(t *testing.T) {
+	c := open(t, Options{})
+	w := c.Watch(t.Context())
+	var last crdt.Hash
+	for range 100 {
+		last = put(t, c, "a")
+	}
+	if v := <-w; len(v.Heads) != 1 || v.Heads[0] != last {
+		t.Errorf("sees %v, not %v", v.Heads, last)
+	}
+	select {
+	case v := <-w:
+		t.Errorf("sees more: %v", v.Heads)
+	default:
+	}
 }

@@ -102,14 +102,17 @@ func readFrame(ctx context.Context, conn Conn) (wire.Message, error) {
 	return m, nil
 }
 
-// converse syncs over a joined connection until it ends, or ctx does. Its three
-// goroutines end each other: the first error cancels, and cancelling ends what
-// a Conn waits for.
+// converse syncs over a joined connection until it ends, or ctx does and the
+// farewell with it. Its three goroutines end each other: the first error
+// cancels, and cancelling ends what a Conn waits for.
 func (c *Client) converse(ctx context.Context, conn Conn, server wire.PeerID) error {
 	if err := c.post(func(k *keeper) { k.begin(server) }); err != nil {
 		return err
 	}
-	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
+	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(partWithin, cut) })()
+	group, inner := errgroup.WithContext(hard)
 	group.Go(func() error { return c.read(inner, conn, server) })
 	group.Go(func() error { return c.write(inner, ctx, conn, server) })
 	group.Go(func() error { return ping(inner, conn) })
@@ -219,10 +222,8 @@ func gather(ctx context.Context) error {
 }
 
 // part takes leave, and gives the server a moment to close. The reader ends
-// when it does.
+// when it does, and ctx when it does not.
 func (c *Client) part(ctx context.Context, conn Conn, why error) error {
-	ctx, cancel := context.WithTimeout(ctx, partWithin)
-	defer cancel()
 	if err := conn.Write(ctx, wire.Append(nil, &wire.Leave{SenderID: c.peer})); err != nil {
 		return err
 	}

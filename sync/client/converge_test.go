@@ -23,20 +23,20 @@ type line struct {
 }
 
 func (l *line) dial(ctx context.Context, url string, h http.Header) (Conn, error) {
-	conn, err := dialWebSocket(ctx, url, h)
-	if err != nil {
-		return nil, err
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cut {
-		conn.CloseNow()
 		return nil, errors.New("the line is cut")
+	}
+	conn, err := dialWebSocket(ctx, url, h)
+	if err != nil {
+		return nil, err
 	}
 	l.conn = conn
 	return conn, nil
 }
 
+// set cuts the line or heals it.
 func (l *line) set(cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,12 +81,22 @@ func (r *replicas) step() {
 	case n < 96:
 		r.lines[i].set(false)
 		c.Reconnect()
-	case n < 99:
+	default:
 		closeNow(r.t, c)
 		r.open(i)
-	default:
-		r.srv.down()
-		r.srv.up()
+	}
+}
+
+// restart restarts the server while nobody is on the line. Every other line
+// stays cut.
+func (r *replicas) restart() {
+	for _, l := range r.lines {
+		l.set(true)
+	}
+	r.srv.down()
+	r.srv.up()
+	for i, l := range r.lines {
+		l.set(i%2 == 1)
 	}
 }
 
@@ -122,8 +132,10 @@ func TestRandomPartitionsConverge(t *testing.T) {
 				r.step()
 				if i%100 == 99 {
 					r.heal()
+					r.restart()
 				}
 			}
+			r.heal()
 			want := r.clients[0].Selections()
 			history, err := r.clients[0].History()
 			check(t, err)

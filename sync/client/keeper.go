@@ -160,20 +160,7 @@ func (k *keeper) setStatus(s Status) {
 
 // post steps the keeper, and returns when what the step added is committed. Who
 // has been answered sees what it did.
-func (c *Client) post(step func(*keeper)) error {
-	r := request{step: step, done: make(chan error, 1)}
-	select {
-	case c.requests <- r:
-	case <-c.kept:
-		return ErrClosed
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-c.kept:
-		return ErrClosed
-	}
-}
+func (c *Client) post(step func(*keeper)) error { return c.postIn(context.Background(), step) }
 
 // postIn is post for callers who may give up: ctx bounds the wait until the
 // keeper takes the request, not the commit, whose outcome must be known.
@@ -181,16 +168,11 @@ func (c *Client) postIn(ctx context.Context, step func(*keeper)) error {
 	r := request{step: step, done: make(chan error, 1)}
 	select {
 	case c.requests <- r:
+		return <-r.done // what the keeper has taken it answers
 	case <-c.kept:
 		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-c.kept:
-		return ErrClosed
 	}
 }
 

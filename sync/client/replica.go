@@ -31,6 +31,9 @@ type replica struct {
 	known []crdt.Hash
 }
 
+// maxSpent is how many bytes a log may hold that say nothing any more.
+const maxSpent = 1 << 20
+
 // owner is the content of the log's first record: whose replica it is.
 type owner struct {
 	Transaction transaction.ID `json:"transaction"`
@@ -71,14 +74,17 @@ func (r *replica) load(records []record) error {
 		return fmt.Errorf("it is of transaction %q and user %q", o.Transaction, o.User)
 	}
 	var chunks [][]byte
+	spent := 0 // bytes of records that later ones replace
 	for _, rec := range records[1:] {
 		switch rec.kind {
 		case recordChange:
 			chunks = append(chunks, rec.content)
 		case recordServer:
 			r.known = parseHashes(rec.content)
+			spent += recordHead + len(rec.content)
 		}
 	}
+	r.log.suspect = spent > maxSpent // the next write makes it anew
 	if err := r.doc.Load(chunks...); err != nil {
 		return err
 	}
