@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"testing"
 	"time"
 
@@ -72,8 +73,12 @@ func TestEditsOfOneChange(t *testing.T) {
 	if len(sel.Picks) != 1 || string(sel.Winner().Value) != "3" || sel.Winner().At != 1_700_000_000_123 || sel.Winner().By != "hanna" {
 		t.Errorf("picked twice: %+v", sel)
 	}
+	if h := r.state.History(); len(h) != 2 || len(h[0].Superseded)+len(h[1].Superseded) > 0 {
+		t.Errorf("two fields were picked, for the first time: %+v", h)
+	}
+	r.edit(t, func(e *transaction.Edit) error { return errors.Join(e.Pick("c", []byte("1"), ""), e.Withdraw("c")) })
 	if h := r.state.History(); len(h) != 2 {
-		t.Errorf("two fields were picked: %+v", h)
+		t.Errorf("a pick that was withdrawn at once is an event: %+v", h)
 	}
 	r.edit(t, func(e *transaction.Edit) error {
 		return errors.Join(e.Withdraw("a"), e.Withdraw("b"), e.Pick("b", []byte("4"), ""))
@@ -155,6 +160,23 @@ func TestApplyInOrder(t *testing.T) {
 	}
 	if err := apart.Apply(r.all[2]); err == nil {
 		t.Error("a change was applied before what it depends on")
+	}
+}
+
+// A transaction of a size that people have fits into one change.
+func TestManyFields(t *testing.T) {
+	r := begun(t)
+	fields := map[string]transaction.Field{}
+	for i := range 200 {
+		f := transaction.Field{Label: fmt.Sprint("Feld ", i), Required: true, Options: map[string]transaction.Option{}}
+		for o := range 10 {
+			f.Options[fmt.Sprint("ü", o)] = transaction.Option{Value: []byte(fmt.Sprint(o)), Source: "a.pdf"}
+		}
+		fields[fmt.Sprint("字", i)] = f
+	}
+	r.edit(t, func(e *transaction.Edit) error { return e.SetFields(fields) })
+	if got := r.state.Fields(); !reflect.DeepEqual(got, fields) || len(r.state.Missing()) != 200 {
+		t.Errorf("%d fields, %d missing", len(got), len(r.state.Missing()))
 	}
 }
 

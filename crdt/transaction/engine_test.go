@@ -12,7 +12,7 @@ import (
 // changes is what our own reading makes of them, byte for byte.
 func TestAsTheEngine(t *testing.T) {
 	contested, picks := 0, 0
-	for seed := range uint64(runs(t, 150)) {
+	for seed := range uint64(runs(t, 120)) {
 		s := newSim(t, seed)
 		s.run(20 + s.rnd.IntN(30))
 		all := s.merged()

@@ -34,7 +34,7 @@ type madeByJavaScript struct {
 // TestTakesWhatJavaScriptWrites holds the schema against false refusals, and
 // what we read against what the library reads of its own changes.
 func TestTakesWhatJavaScriptWrites(t *testing.T) {
-	n := runs(t, 40)
+	n := runs(t, 30)
 	changes, contested := 0, 0
 	for seed := 1; n > 0; seed++ {
 		batch := min(n, 200)
@@ -115,7 +115,7 @@ func parse(t *testing.T, text json.RawMessage) (v any) {
 
 // TestJavaScriptReadsWhatWeWrite gives JavaScript histories made in Go.
 func TestJavaScriptReadsWhatWeWrite(t *testing.T) {
-	n := runs(t, 100)
+	n := runs(t, 80)
 	var lines []string
 	var states []*transaction.State
 	for seed := range uint64(n) {

@@ -149,7 +149,8 @@ func (s *State) Heads() []crdt.Hash {
 }
 
 // AsOf returns the state as it was at heads: that of these changes and all that
-// they depend on. It fails on heads that are not there. It costs as much as the
+// they depend on. It is for reading: a change made of it would fork its actor's
+// own line. It fails on heads that are not there. It costs as much as the
 // changes up to then.
 func (s *State) AsOf(heads []crdt.Hash) (*State, error) {
 	wanted := make([]bool, len(s.records))
