@@ -23,6 +23,9 @@ type Change struct {
 // NumOps returns the number of operations.
 func (c *Change) NumOps() int { return c.numOps }
 
+// Size returns the length in bytes of what the chunk holds, inflated.
+func (c *Change) Size() int { return c.size }
+
 // MaxOp returns the counter of the last operation, and StartOp-1 if there is
 // none.
 func (c *Change) MaxOp() uint64 { return c.StartOp + uint64(c.numOps) - 1 }

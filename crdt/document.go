@@ -156,6 +156,11 @@ func (d *Document) admitSize(c *Change) *Refusal {
 	if d.ops+c.numOps > d.lim.DocumentOps {
 		return newRefusal(CodeDocumentSize, "%d operations of at most %d", d.ops+c.numOps, d.lim.DocumentOps)
 	}
+	// Heads travel in every message, and what is concurrent is walked for every
+	// change.
+	if len(d.Graph.tips) >= d.lim.Heads && !d.Graph.hasTip(c.Deps) {
+		return newRefusal(CodeTooManyHeads, "%d heads of at most %d", len(d.Graph.tips)+1, d.lim.Heads)
+	}
 	return nil
 }
 

@@ -200,6 +200,11 @@ func (g *Graph) HashAt(i int) Hash { return g.nodes[i].hash }
 // ChunkAt returns the bytes of accepted change i, not to be modified.
 func (g *Graph) ChunkAt(i int) []byte { return g.nodes[i].chunk }
 
+// hasTip reports whether one of hs, which are all accepted, has no child yet.
+func (g *Graph) hasTip(hs []Hash) bool {
+	return slices.ContainsFunc(hs, func(h Hash) bool { return !g.links[g.byHash[h]].child })
+}
+
 // ActorAt returns who made accepted change i.
 func (g *Graph) ActorAt(i int) ActorID { return g.actors[g.nodes[i].actor].id }
 

@@ -15,6 +15,7 @@ type Limits struct {
 	Depth         int // of objects within objects, the root being 0: 500
 	DocumentBytes int // of all changes, inflated: 64 MiB
 	DocumentOps   int // of all changes: 8 million
+	Heads         int // that a document may come to have: 2,000
 }
 
 // Bounds that are Automerge's, not ours to set.
@@ -47,6 +48,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.Depth, 500},
 		{&l.DocumentBytes, 64 << 20},
 		{&l.DocumentOps, 8_000_000},
+		{&l.Heads, 2_000},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value

@@ -39,6 +39,7 @@ const (
 	CodeIncrement      Code = "increment"
 	CodeDepth          Code = "too-deep"
 	CodeDocumentSize   Code = "document-too-large"
+	CodeTooManyHeads   Code = "too-many-heads"
 )
 
 var sentences = map[Code]string{
@@ -70,6 +71,7 @@ var sentences = map[Code]string{
 	CodeIncrement:      "an increment is of something that is no counter",
 	CodeDepth:          "objects are nested deeper than this server takes",
 	CodeDocumentSize:   "the document would grow larger than this server takes",
+	CodeTooManyHeads:   "too many changes were made without knowing of each other: merge some first",
 }
 
 // Sentence says in words what a change refused with this code has wrong.

@@ -20,6 +20,10 @@ import (
 // closing handshake.
 const writeWithin = 5 * time.Second
 
+// endWithin bounds all that a connection has still to be sent when its end has
+// begun, the farewell included.
+const endWithin = 9 * time.Second
+
 // readBuffers are shared by all readers: a connection that is silent holds none.
 var readBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
@@ -40,7 +44,8 @@ type conn struct {
 	open    map[crdt.DocumentID]*document
 
 	out  outbox
-	held atomic.Int64 // bytes of changes that wait for dependencies
+	cut  atomic.Pointer[time.Timer] // set when the end has begun
+	held atomic.Int64               // bytes that are kept on behalf of this connection alone
 
 	// liveness, owned by the server's heart
 	pinged  bool
@@ -70,6 +75,9 @@ func (c *conn) serve() {
 	c.out.finish(session.Close{Code: session.CloseNormal})
 	_ = c.ws.CloseNow() // the conversation is over: ends a write or ping that hangs
 	<-writerDone
+	if cut := c.cut.Load(); cut != nil {
+		cut.Stop()
+	}
 	c.srv.peers.remove(c)
 	for _, d := range c.open {
 		d.post(posted{gone: c})
@@ -133,9 +141,7 @@ func (c *conn) handle(ev session.Event) bool {
 	case session.Deliver:
 		return c.deliver(ev)
 	case session.Subscribe:
-		for _, d := range c.open {
-			d.post(posted{from: c, input: &ev.Input})
-		}
+		return c.subscribe(ev)
 	case session.Close:
 		c.end(ev)
 		return false
@@ -162,9 +168,23 @@ func (c *conn) deliver(ev session.Deliver) bool {
 	return true
 }
 
+// subscribeWeight is what a subscription counts for in each open document.
+const subscribeWeight = 1024
+
+func (c *conn) subscribe(ev session.Subscribe) bool {
+	for _, d := range c.open {
+		if err := c.flow.Acquire(context.Background(), subscribeWeight); err != nil {
+			return false
+		}
+		d.post(posted{from: c, input: &ev.Input, weight: subscribeWeight})
+	}
+	return true
+}
+
 // drainUntilClosed reads on, so that the closing handshake can end, and
 // forgets what it reads.
 func (c *conn) drainUntilClosed() {
+	c.waiting.Store(time.Now().UnixNano())
 	for {
 		_, r, err := c.ws.Reader(context.Background())
 		if err != nil {
@@ -218,13 +238,18 @@ func (c *conn) send(frame []byte, droppable bool) {
 	}
 }
 
-// end makes the writer say farewell after what it has to send.
-func (c *conn) end(how session.Close) { c.out.finish(how) }
+// end makes the writer say farewell after what it has to send. Who does not take
+// it in time is cut off.
+func (c *conn) end(how session.Close) {
+	if c.out.finish(how) {
+		c.cut.Store(time.AfterFunc(endWithin, func() { _ = c.ws.CloseNow() }))
+	}
+}
 
 // addHeld moves the count of held bytes and cuts off who is over the limit.
 func (c *conn) addHeld(bytes int) {
 	if c.held.Add(int64(bytes)) > int64(c.srv.opt.Limits.HeldBytes) {
-		c.end(session.Close{Code: session.CloseTooLarge, Reason: "too many changes whose dependencies were not sent"})
+		c.end(session.Close{Code: session.CloseTooLarge, Reason: "too much is kept for this connection: send dependencies before what builds on them"})
 	}
 }
 

@@ -41,6 +41,7 @@ type document struct {
 	now        time.Time
 	compacting bool
 	compactErr bool // the last snapshot failed
+	compactLen int  // how many changes it was to hold
 
 	ticking atomic.Bool // the machine waits for time to pass
 }
@@ -75,14 +76,14 @@ func (d *document) post(p posted) {
 	d.running = true
 	d.mu.Unlock()
 	if start {
-		d.srv.running.Add(1)
+		d.srv.running.begin()
 		go d.run()
 	}
 }
 
 // run steps the machine until the inbox is empty.
 func (d *document) run() {
-	defer d.srv.running.Done()
+	defer d.srv.running.end()
 	var batch []posted
 	for {
 		d.mu.Lock()
@@ -98,6 +99,9 @@ func (d *document) run() {
 	}
 }
 
+// maxOutputs is how much a batch may ask for before it is done.
+const maxOutputs = 1024
+
 // step takes everything that waited, then does what came of it: what several
 // inputs make known to a peer travels in one message.
 func (d *document) step(batch []posted) {
@@ -108,6 +112,9 @@ func (d *document) step(batch []posted) {
 	unpin, evict := 0, false
 	for i := range batch {
 		unpin += d.apply(&batch[i])
+		if len(d.out) > maxOutputs {
+			d.perform() // not to hold what many inputs cause for many peers
+		}
 		evict = batch[i].idle && !d.considerSnapshot(true)
 	}
 	d.perform()
@@ -205,7 +212,7 @@ func (d *document) perform() {
 				c.addHeld(out.Bytes)
 			}
 		case session.Refused:
-			d.srv.log.Info("change refused", "conn", out.Conn, "code", out.Refusal.Code)
+			d.srv.log.Info("changes refused", "conn", out.Conn, "code", out.First.Code, "changes", out.Count)
 		case session.Disconnect:
 			if c, ok := d.conns[out.Conn]; ok {
 				c.end(out.Close)

@@ -51,9 +51,9 @@ func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time) {
 	}
 	c.pinged = true
 	c.ponged.Store(false)
-	s.running.Add(1)
+	s.running.begin()
 	go func() {
-		defer s.running.Done()
+		defer s.running.end()
 		if c.ws.Ping(ctx) == nil { // ends when the connection does
 			c.ponged.Store(true)
 		}

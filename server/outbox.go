@@ -12,8 +12,10 @@ const (
 	// outboxFrames. One frame may exceed them by its own size.
 	outboxBytes  = 256 << 10
 	outboxFrames = 64
-	// maxDroppable is how many ephemeral frames wait before the oldest goes.
-	maxDroppable = 256
+	// maxDroppable and maxDroppableBytes are how many ephemeral frames wait, and
+	// how long they are together, before the oldest goes.
+	maxDroppable      = 256
+	maxDroppableBytes = 1 << 20
 	// maxReplies bounds frames that answer a client's own and cannot be made
 	// later: a client that asks on and on without reading is cut off.
 	maxReplies = 8192
@@ -28,6 +30,7 @@ type outbox struct {
 	frames    []outFrame
 	bytes     int
 	droppable int
+	dropBytes int // of the droppable ones
 	dropped   int
 	waiting   []*document // have something for this connection once there is room
 	ended     bool
@@ -67,14 +70,15 @@ func (o *outbox) put(data []byte, droppable bool) bool {
 	if len(o.frames) >= maxReplies {
 		return false
 	}
+	o.frames = append(o.frames, outFrame{data, droppable})
+	o.bytes += len(data)
 	if droppable {
 		o.droppable++
-		if o.droppable > maxDroppable {
+		o.dropBytes += len(data)
+		for o.droppable > 1 && (o.droppable > maxDroppable || o.dropBytes > maxDroppableBytes) {
 			o.dropOldest()
 		}
 	}
-	o.frames = append(o.frames, outFrame{data, droppable})
-	o.bytes += len(data)
 	o.signal()
 	return true
 }
@@ -82,20 +86,23 @@ func (o *outbox) put(data []byte, droppable bool) bool {
 func (o *outbox) dropOldest() {
 	i := slices.IndexFunc(o.frames, func(f outFrame) bool { return f.droppable })
 	o.bytes -= len(o.frames[i].data)
+	o.dropBytes -= len(o.frames[i].data)
 	o.frames = slices.Delete(o.frames, i, i+1)
 	o.droppable--
 	o.dropped++
 }
 
-// finish makes end the last thing that the writer does.
-func (o *outbox) finish(end session.Close) {
+// finish makes end the last thing that the writer does. It reports false if
+// another end came before.
+func (o *outbox) finish(end session.Close) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ended {
-		return
+		return false
 	}
 	o.ended, o.end = true, end
 	o.signal()
+	return true
 }
 
 func (o *outbox) signal() {
@@ -111,7 +118,7 @@ func (o *outbox) take(spare []outFrame) (frames []outFrame, waiting []*document,
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	frames, o.frames = o.frames, spare[:0]
-	o.bytes, o.droppable = 0, 0
+	o.bytes, o.droppable, o.dropBytes = 0, 0, 0
 	waiting, o.waiting = o.waiting, nil
 	if o.ended {
 		e := o.end

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -34,8 +35,8 @@ type Server struct {
 
 	lastConn atomic.Uint64
 	draining atomic.Bool
-	serving  sync.WaitGroup // connections
-	running  sync.WaitGroup // documents that are stepping, and pings
+	serving  tally // connections
+	running  tally // documents that are stepping, and pings
 	stop     context.CancelFunc
 	stopped  sync.WaitGroup // the heart and the compactor
 }
@@ -88,13 +89,12 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 		s.explain(w, r)
 		return
 	}
-	s.serving.Add(1)
-	defer s.serving.Done()
-	if s.draining.Load() {
+	if !s.serving.begin() {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "this server is shutting down: try again", http.StatusServiceUnavailable)
 		return
 	}
+	defer s.serving.end()
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: s.opt.AnyOrigin,
 		CompressionMode:    websocket.CompressionDisabled,
@@ -120,56 +120,56 @@ var restarting = session.Close{Code: session.CloseRestarting, Reason: "the serve
 // OpenDocuments returns how many documents are in memory.
 func (s *Server) OpenDocuments() int { return s.docs.count() }
 
+// settleWithin is how long a shutdown waits for the disk when no connection is
+// left.
+const settleWithin = 5 * time.Second
+
 // Shutdown tells every client to come back, and waits until their connections
 // have ended and everything accepted is on disk or refused. When ctx ends
 // first, what remains is cut. New connections are refused from the start.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	s.serving.close()
 	for _, c := range s.peers.all() {
 		c.end(restarting)
 	}
-	err := wait(ctx, &s.serving)
+	err := s.serving.wait(ctx)
+	if err != nil {
+		err = fmt.Errorf("shut down: connections were cut: %w", err)
+	}
 	for _, c := range s.peers.all() {
 		_ = c.ws.CloseNow()
 	}
-	s.serving.Wait()
-	err = errors.Join(err, s.settle(ctx))
+	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	err = errors.Join(err, s.settle(settling))
 	s.stop()
 	s.stopped.Wait()
 	if s.compactor != nil {
 		s.compactor.Close()
 	}
-	s.running.Wait()
-	return err
+	return errors.Join(err, s.running.wait(settling))
 }
 
-// settle waits until every document has stepped what was posted to it, and the
-// disk has what they accepted.
+// settle waits until every connection is gone, every document has stepped what
+// was posted to it, and the disk has what they accepted.
 func (s *Server) settle(ctx context.Context) error {
-	s.running.Wait()
 	settled := make(chan struct{})
-	s.store.Append(store.Batch{Done: func(error) { close(settled) }})
-	select {
-	case <-settled:
-		s.running.Wait() // what the last commits made documents do
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("shut down: changes that nobody was told of are not on disk: %w", ctx.Err())
+	err := s.serving.wait(ctx)
+	if err == nil {
+		err = s.running.wait(ctx)
 	}
-}
-
-// wait waits for wg, but not longer than ctx lasts. When it gives up, what wg
-// counts is about to be ended.
-func wait(ctx context.Context, wg *sync.WaitGroup) error {
-	done := make(chan struct{})
-	go func() {
-		wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("shut down: connections were cut: %w", ctx.Err())
+	if err == nil {
+		s.store.Append(store.Batch{Done: func(error) { close(settled) }})
+		select {
+		case <-settled:
+			err = s.running.wait(ctx) // what the last commits made documents do
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	}
+	if err != nil {
+		return fmt.Errorf("shut down: changes that nobody was told of may not be on disk: %w", err)
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -223,17 +224,20 @@ func TestFramesOverTheLimit(t *testing.T) {
 	check(t, d.Acknowledged(ctx, must(d.Set(ctx, "a", "b"))))
 }
 
+// A client that joins, and then neither answers pings nor sends anything.
 func TestSilentConnectionsAreDropped(t *testing.T) {
 	ctx := deadline(t)
-	r := start(t, server.Options{Ping: 50 * time.Millisecond})
+	r := start(t, server.Options{Ping: 50 * time.Millisecond, JoinWithin: time.Hour})
 	raw := must(net.Dial("tcp", strings.TrimPrefix(r.url, "ws://")))
 	defer raw.Close()
-	// A handshake by hand, and then nothing: no pong ever comes.
 	_, err := io.WriteString(raw, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	check(t, err)
+	join := wire.Append(nil, &wire.Join{SenderID: "silent", Versions: []string{wire.ProtocolVersion}})
+	_, err = raw.Write(append([]byte{0x82, 0x80 | byte(len(join)), 0, 0, 0, 0}, join...)) // masked with zeros
+	check(t, err)
 	check(t, raw.SetReadDeadline(time.Now().Add(20*time.Second)))
-	if _, err := io.Copy(io.Discard, raw); err != nil && errors.Is(err, context.DeadlineExceeded) {
+	if _, err := io.Copy(io.Discard, raw); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal("the silent connection was kept")
 	}
 	alive := r.dial(ctx, "alice") // answers pings, since it reads

@@ -30,8 +30,8 @@ func (d *document) considerSnapshot(idle bool) bool {
 	if d.compacting || d.machine == nil || d.srv.compactor == nil {
 		return d.compacting
 	}
-	if idle && d.compactErr {
-		return false // tried and failed; it must not stay in memory for that
+	if d.compactErr && (idle || d.machine.Graph().Durable() < 2*d.compactLen) {
+		return false // tried and failed: not again until there is much more, nor kept in memory for it
 	}
 	g, prev := d.machine.Graph(), d.machine.Snapshot()
 	var covered int
@@ -41,6 +41,7 @@ func (d *document) considerSnapshot(idle bool) bool {
 	if !store.SnapshotDue(covered, g.Durable()-covered, idle) {
 		return false
 	}
+	d.compactLen = g.Durable()
 	job := compactJob{doc: d, prev: prev, heads: g.Heads()}
 	var have []crdt.Hash
 	if prev != nil {

@@ -68,7 +68,7 @@ type Deliver struct {
 	// Subscriptions goes to the document before Input. It is nil unless this
 	// connection opens the document now and has subscribed to remote heads.
 	Subscriptions *SubscribeInput
-	// Size is the length of the frame in bytes.
+	// Size is about what Input takes in memory, in bytes.
 	Size int
 }
 
@@ -107,7 +107,7 @@ func (c *Conn) MaxFrame() int {
 func (c *Conn) Receive(frame []byte) Event {
 	ev := c.receive(frame)
 	if d, ok := ev.(Deliver); ok {
-		d.Size = len(frame)
+		d.Size += len(frame)
 		return d
 	}
 	return ev
@@ -196,7 +196,12 @@ func (c *Conn) sync(sender wire.PeerID, doc crdt.DocumentID, data []byte, reques
 		return c.refuse(refusal.code, refusal.reason)
 	}
 	in.From, in.Request = c.peer, request
-	return c.deliver(sender, doc, in)
+	ev := c.deliver(sender, doc, in)
+	if d, ok := ev.(Deliver); ok {
+		d.Size = in.size
+		return d
+	}
+	return ev
 }
 
 // deliver checks what holds for every message about a document.
@@ -222,6 +227,9 @@ func (c *Conn) deliver(sender wire.PeerID, doc crdt.DocumentID, in Input) Event 
 func (c *Conn) ephemeral(m *wire.Ephemeral) Event {
 	if m.SenderID != c.peer.ID || !c.fresh(m.SessionID, m.Count) {
 		return nil
+	}
+	if len(m.Data) > c.cfg.Limits.Ephemeral {
+		return Reply{c.errorFrame(fmt.Sprintf("ephemeral messages may have at most %d bytes", c.cfg.Limits.Ephemeral))}
 	}
 	m.Data = slices.Clone(m.Data)
 	return c.deliver(m.SenderID, m.DocumentID, &EphemeralInput{From: c.peer, Message: *m})
@@ -304,9 +312,13 @@ func decodeSync(data []byte, lim Limits) (*SyncInput, *refused) {
 		}
 		if d.Change != nil {
 			ops += d.Change.NumOps()
+			in.size += d.Change.Size() + d.Change.NumOps()*opCost
 		}
 		if ops > lim.MessageOps {
 			return nil, &refused{CloseTooLarge, fmt.Sprintf("more than %d operations in one message: send fewer changes at a time", lim.MessageOps)}
+		}
+		if in.size-ops*opCost > lim.MessageBytes {
+			return nil, &refused{CloseTooLarge, fmt.Sprintf("more than %d bytes of changes in one message, inflated: send fewer at a time", lim.MessageBytes)}
 		}
 		in.Changes = append(in.Changes, d)
 	}
@@ -314,6 +326,9 @@ func decodeSync(data []byte, lim Limits) (*SyncInput, *refused) {
 	detach(m)
 	return in, nil
 }
+
+// opCost is about what a decoded operation takes in memory, in bytes.
+const opCost = 104
 
 // detach copies what of a message aliases the frame, which its reader uses again.
 func detach(m *protocol.Message) {

@@ -46,6 +46,11 @@ type Limits struct {
 	// MessageOps is how many operations the changes of one frame may hold
 	// (default 1,000,000): an operation can cost less than a byte on the wire.
 	MessageOps int
+	// MessageBytes is how long the changes of one frame may be, inflated
+	// (default 64 MiB, a whole document).
+	MessageBytes int
+	// Ephemeral is how long an ephemeral message's data may be (default 256 KiB).
+	Ephemeral int
 	// HeldChanges and HeldBytes bound the changes of one connection whose
 	// dependencies have not arrived, in one document (defaults 16,384 and
 	// 16 MiB: a client's whole offline history can hang on one change that its
@@ -63,6 +68,8 @@ func (l Limits) WithDefaults() Limits {
 	setDefault(&l.JoinFrame, 64<<10)
 	setDefault(&l.Documents, 1024)
 	setDefault(&l.MessageOps, 1_000_000)
+	setDefault(&l.MessageBytes, 64<<20)
+	setDefault(&l.Ephemeral, 256<<10)
 	setDefault(&l.HeldChanges, 16_384)
 	setDefault(&l.HeldBytes, 16<<20)
 	setDefault(&l.SendBytes, 4<<20)

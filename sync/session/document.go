@@ -15,6 +15,9 @@ import (
 // never pauses is still heard.
 const maxWaitingMessages = 4
 
+// keptFreely is how many bytes of a peer's last message are not worth counting.
+const keptFreely = 1024
+
 // codeDependsOnRefused is the one reason for which a change is refused that
 // lies neither in itself nor in the document.
 const codeDependsOnRefused crdt.Code = "depends-on-refused"
@@ -57,6 +60,7 @@ type peer struct {
 	toTell  []*crdt.Refusal  // refusals that the peer has not been told of
 	waiting []waitingMessage // received, but its changes are not on disk yet
 	remotes map[wire.StorageID]struct{}
+	kept    int  // bytes of its last message that are accounted for
 	pending bool // Pending was said and Pull has not been called since
 }
 
@@ -194,6 +198,7 @@ func (d *Document) receive(now time.Time, in *SyncInput, out []Output) []Output 
 	}
 	out = d.tellRefusals(out)
 	p.status = statusAfter(p.status, in)
+	out = p.keep(in.Message, out)
 	// The message may speak of changes that are accepted but not on disk. What
 	// it says of the peer is weighed only when they are, so that every answer
 	// is made of durable heads. A peer that knows nothing of them need not wait.
@@ -203,6 +208,27 @@ func (d *Document) receive(now time.Time, in *SyncInput, out []Output) []Output 
 		out = d.take(now, p, in.Message, out)
 	}
 	return d.answerRequests(out)
+}
+
+// keep accounts for what a sync state may keep of the peer's last message: its
+// heads and filters are as long as the peer makes them.
+func (p *peer) keep(m *protocol.Message, out []Output) []Output {
+	hashes := len(m.Heads) + len(m.Need)
+	size := 0
+	for _, h := range m.Have {
+		hashes += len(h.LastSync)
+		size += len(h.Bloom)
+	}
+	size += hashes * len(crdt.Hash{})
+	if size < keptFreely {
+		size = 0
+	}
+	if size == p.kept {
+		return out
+	}
+	out = append(out, Held{Conn: p.Conn, Bytes: size - p.kept})
+	p.kept = size
+	return out
 }
 
 // speaksOf returns the least length of the graph that holds all accepted
@@ -245,13 +271,19 @@ func (p *peer) wait(m waitingMessage) {
 	p.waiting = append(p.waiting, m)
 }
 
+// admission is a change that is about to pass the gate.
+type admission struct {
+	peer   *peer
+	change *crdt.Change
+}
+
 // admit passes one change through the gate, and with it the held changes that
 // waited for it.
 func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Output {
 	if c.Refusal != nil {
 		return d.refuse(p, c.Refusal, c.Deps, out)
 	}
-	queue := []heldChange{{peer: p, change: c.Change}}
+	queue := []admission{{p, c.Change}}
 	for len(queue) > 0 {
 		next := queue[0]
 		queue = queue[1:]
@@ -261,11 +293,14 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 		switch result.Status {
 		case crdt.Accepted:
 			d.accepted(next.change, next.peer.Author)
-			var freed []heldChange
-			freed, out = d.held.release(next.change.Hash, out)
-			queue = append(queue, freed...)
+			var ready []admission
+			ready, out = d.release(next.change.Hash, out)
+			queue = append(queue, ready...)
 		case crdt.Held:
-			out = d.hold(now, next, result.Missing, out)
+			c := next.change
+			out = d.hold(heldChange{
+				peer: next.peer, hash: c.Hash, deps: c.Deps, chunk: c.Chunk(), missing: result.Missing, at: now,
+			}, out)
 		case crdt.Refused:
 			out = d.refuse(next.peer, result.Refusal, known(next.change.Deps), out)
 		case crdt.Known:
@@ -274,33 +309,50 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 	return out
 }
 
+// release returns the held changes that waited for nothing but hash, and lets
+// the others wait for the next that they miss.
+func (d *Document) release(hash crdt.Hash, out []Output) (ready []admission, _ []Output) {
+	freed, out := d.held.release(hash, out)
+	for _, h := range freed {
+		for len(h.missing) > 0 && d.Graph().Accepted(h.missing[0]) {
+			h.missing = h.missing[1:]
+		}
+		if len(h.missing) > 0 {
+			out = d.hold(h, out)
+			continue
+		}
+		if c, err := crdt.DecodeChange(h.chunk, d.cfg.Limits.Change); err == nil { // as it was before
+			ready = append(ready, admission{h.peer, c})
+		}
+	}
+	return ready, out
+}
+
 // hold keeps a change until its dependencies arrive, within limits. A change
 // on top of a refused one is refused: what it needs will never be here.
-func (d *Document) hold(now time.Time, h heldChange, missing []crdt.Hash, out []Output) []Output {
-	if i := slices.IndexFunc(missing, h.peer.refused.has); i >= 0 {
+func (d *Document) hold(h heldChange, out []Output) []Output {
+	if i := slices.IndexFunc(h.missing, h.peer.refused.has); i >= 0 {
 		return d.refuse(h.peer, &crdt.Refusal{
 			Code:   codeDependsOnRefused,
-			Change: h.change.Hash,
-			Reason: "it builds on change " + missing[i].String() + ", which was refused",
-		}, known(h.change.Deps), out)
+			Change: h.hash,
+			Reason: "it builds on change " + h.missing[i].String() + ", which was refused",
+		}, known(h.deps), out)
 	}
 	lim := d.cfg.Limits
-	if d.held.count(h.peer.Conn) >= lim.HeldChanges || d.held.bytes(h.peer.Conn)+len(h.change.Chunk()) > lim.HeldBytes {
+	if d.held.count(h.peer.Conn) >= lim.HeldChanges || d.held.bytes(h.peer.Conn)+h.cost() > lim.HeldBytes {
 		return append(out, d.disconnect(h.peer, CloseTooLarge, "too many changes whose dependencies were not sent"))
 	}
-	h.at = now
-	return d.held.add(missing[0], h, out)
+	return d.held.add(h, out)
 }
 
 // refuse remembers the change, so that this peer is never asked for it again.
 // The peer is told at the end of the step, and the connection goes on.
 func (d *Document) refuse(p *peer, r *crdt.Refusal, deps []crdt.Hash, out []Output) []Output {
 	p.refused.add(r.Change, deps)
-	freed, out := d.held.release(r.Change, out)
 	p.toTell = append(p.toTell, r)
-	out = append(out, Refused{p.Conn, r})
+	freed, out := d.held.release(r.Change, out)
 	for _, h := range freed { // the same peer's are refused too, others' wait on
-		out = d.hold(h.at, h, []crdt.Hash{r.Change}, out)
+		out = d.hold(h, out)
 	}
 	return out
 }
@@ -385,6 +437,10 @@ func (d *Document) Pull(conn ConnID) []byte {
 // graph is named only if there is such a thing.
 func (d *Document) options(p *peer) protocol.Options {
 	opt := protocol.Options{Snapshot: d.snapshot, MaxBytes: d.cfg.Limits.SendBytes}
+	if p.refused.forgot {
+		opt.Refused = func(crdt.Hash) bool { return true }
+		return opt
+	}
 	if len(p.refused.deps) > 0 || len(d.held.deps) > 0 {
 		opt.Refused = p.refused.has
 		opt.Held = d.held.has

@@ -19,11 +19,20 @@ const (
 	maxRefusedDeps = 16
 )
 
-// heldChange is a change whose dependencies are not here yet.
+// heldChange is a change whose dependencies are not here yet. It is kept as
+// bytes: decoded, its operations can take a thousand times as much.
 type heldChange struct {
-	peer   *peer
-	change *crdt.Change
-	at     time.Time
+	peer    *peer
+	hash    crdt.Hash
+	deps    []crdt.Hash
+	chunk   []byte
+	missing []crdt.Hash // the first is waited for, the others have not been looked at since
+	at      time.Time
+}
+
+// cost is about what a held change takes in memory, in bytes.
+func (h *heldChange) cost() int {
+	return 256 + len(h.chunk) + (len(h.deps)+len(h.missing))*len(crdt.Hash{})
 }
 
 // heldChanges keeps held changes under the first dependency that each lacks.
@@ -40,8 +49,8 @@ type heldUsage struct{ changes, bytes int }
 func (hs *heldChanges) count(conn ConnID) int { return hs.usage[conn].changes }
 func (hs *heldChanges) bytes(conn ConnID) int { return hs.usage[conn].bytes }
 
-func (hs *heldChanges) add(missing crdt.Hash, h heldChange, out []Output) []Output {
-	if hs.has(h.change.Hash) {
+func (hs *heldChanges) add(h heldChange, out []Output) []Output {
+	if hs.has(h.hash) {
 		return out
 	}
 	if hs.byMissing == nil {
@@ -52,8 +61,8 @@ func (hs *heldChanges) add(missing crdt.Hash, h heldChange, out []Output) []Outp
 	if len(hs.byMissing) == 0 {
 		hs.oldest = h.at
 	}
-	hs.byMissing[missing] = append(hs.byMissing[missing], h)
-	hs.deps[h.change.Hash] = known(h.change.Deps)
+	hs.byMissing[h.missing[0]] = append(hs.byMissing[h.missing[0]], h)
+	hs.deps[h.hash] = known(h.deps)
 	return hs.account(h, +1, out)
 }
 
@@ -132,9 +141,9 @@ func (hs *heldChanges) filter(remove func(heldChange) bool, out []Output) []Outp
 }
 
 func (hs *heldChanges) account(h heldChange, sign int, out []Output) []Output {
-	conn, bytes := h.peer.Conn, sign*len(h.change.Chunk())
+	conn, bytes := h.peer.Conn, sign*h.cost()
 	if sign < 0 {
-		delete(hs.deps, h.change.Hash)
+		delete(hs.deps, h.hash)
 	}
 	u := hs.usage[conn]
 	u.changes += sign
@@ -154,6 +163,9 @@ type refusedChanges struct {
 	deps map[crdt.Hash][]crdt.Hash // nil: unknown
 	ring []crdt.Hash
 	next int
+	// forgot: there were more than can be remembered. Since then the peer is
+	// asked for nothing, or it would be asked for what it was refused.
+	forgot bool
 }
 
 func (r *refusedChanges) has(h crdt.Hash) bool {
@@ -176,6 +188,7 @@ func (r *refusedChanges) add(h crdt.Hash, deps []crdt.Hash) {
 		r.ring = append(r.ring, h)
 		return
 	}
+	r.forgot = true
 	delete(r.deps, r.ring[r.next])
 	r.ring[r.next] = h
 	r.next = (r.next + 1) % maxRefused

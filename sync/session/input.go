@@ -15,6 +15,8 @@ type SyncInput struct {
 	Request bool              // the peer has nothing and asks for the document
 	Message *protocol.Message // without its changes
 	Changes []Decoded
+
+	size int // about what the changes take in memory, in bytes
 }
 
 // Decoded is one change of a message: the change, or why the gate refused it.
@@ -96,17 +98,20 @@ type Send struct {
 	Droppable bool
 }
 
-// Held changes the number of bytes that wait for dependencies on behalf of
-// Conn. The shell keeps the sum over all documents.
+// Held changes the number of bytes that are kept on behalf of Conn alone: changes
+// that wait for dependencies, and what it said of itself. The shell keeps the sum
+// over all documents.
 type Held struct {
 	Conn  ConnID
 	Bytes int
 }
 
-// Refused reports a change that the gate turned away, for the shell to count.
+// Refused reports changes that the gate turned away in one step with the code of
+// First, for the shell to count.
 type Refused struct {
-	Conn    ConnID
-	Refusal *crdt.Refusal
+	Conn  ConnID
+	First *crdt.Refusal
+	Count int
 }
 
 // Disconnect asks the shell to end Conn.

@@ -135,10 +135,10 @@ func (d *Document) Write(now time.Time, author transaction.Author, changes []*cr
 		result := d.doc.AddIf(c, func(c *crdt.Change) *crdt.Refusal { return d.matter.check(d, c, author) })
 		if result.Status == crdt.Accepted {
 			d.accepted(c, author)
-			var freed []heldChange
-			freed, out = d.held.release(c.Hash, out)
-			for _, h := range freed {
-				out = d.admit(now, h.peer, Decoded{Change: h.change}, out)
+			var ready []admission
+			ready, out = d.release(c.Hash, out)
+			for _, a := range ready {
+				out = d.admit(now, a.peer, Decoded{Change: a.change}, out)
 			}
 		}
 		if result.Status == crdt.Refused {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/fxamacker/cbor/v2"
@@ -26,37 +27,50 @@ type rejected struct {
 	Message string   `cbor:"message"` // a sentence for people
 }
 
-// tellRefusals names what was refused in this step to who sent it.
+// tellRefusals names what was refused in this step to who sent it, by code: a
+// client's whole history can hang on one change.
 func (d *Document) tellRefusals(out []Output) []Output {
 	for _, p := range d.order {
-		for len(p.toTell) > 0 {
-			first := p.toTell[0]
-			n := 0
-			for n < len(p.toTell) && n < maxNamed && p.toTell[n].Code == first.Code {
-				n++
+		refusals := p.toTell
+		p.toTell = nil
+		for len(refusals) > 0 {
+			var same, others []*crdt.Refusal
+			for _, r := range refusals {
+				if r.Code == refusals[0].Code {
+					same = append(same, r)
+				} else {
+					others = append(others, r)
+				}
 			}
-			out = append(out, Send{Conn: p.Conn, Frame: d.rejection(p, first, p.toTell[:n])})
-			p.toTell = slices.Delete(p.toTell, 0, n)
+			out = append(out, Refused{Conn: p.Conn, First: same[0], Count: len(same)})
+			out = d.tell(p, same, out)
+			refusals = others
 		}
 	}
 	return out
 }
 
-// rejection is the frame that names refusals with one code. In a plain document
-// it is an error frame, which automerge-repo's clients log: their applications
-// expect no messages but their own.
-func (d *Document) rejection(p *peer, first *crdt.Refusal, all []*crdt.Refusal) []byte {
+// tell names refusals with one code. In a plain document that is an error frame,
+// which automerge-repo's clients log: their applications expect no messages but
+// their own.
+func (d *Document) tell(p *peer, same []*crdt.Refusal, out []Output) []Output {
 	if d.matter.kind != matterTransaction {
-		return wire.Append(nil, &wire.ProtocolError{
-			SenderID: d.cfg.Self, TargetID: p.ID,
-			Message: "change " + first.Change.String() + " was refused: " + first.Reason,
-		})
+		text := "change " + same[0].Change.String() + " was refused: " + same[0].Reason
+		if n := len(same) - 1; n > 0 {
+			text += fmt.Sprintf("; so were %d others", n)
+		}
+		return append(out, Send{Conn: p.Conn, Frame: wire.Append(nil, &wire.ProtocolError{
+			SenderID: d.cfg.Self, TargetID: p.ID, Message: text,
+		})})
 	}
-	m := rejected{T: "rejected", Code: string(first.Code), Message: first.Reason}
-	for _, r := range all {
-		m.Changes = append(m.Changes, r.Change.String())
+	for batch := range slices.Chunk(same, maxNamed) {
+		m := rejected{T: "rejected", Code: string(batch[0].Code), Message: batch[0].Reason}
+		for _, r := range batch {
+			m.Changes = append(m.Changes, r.Change.String())
+		}
+		out = append(out, Send{Conn: p.Conn, Frame: d.message(p, m)})
 	}
-	return d.message(p, m)
+	return out
 }
 
 // message is a frame with a message of Parley's own.

@@ -10,10 +10,13 @@ import (
 
 // maxRemoteStores is how many stores' heads a document keeps for those who
 // subscribe to them.
-const maxRemoteStores = 256
+const maxRemoteStores = 128
+
+// maxRemoteHeads is how many heads of a store are worth passing on.
+const maxRemoteHeads = 64
 
 // maxSubscriptions is how many stores one connection may subscribe to.
-const maxSubscriptions = 1024
+const maxSubscriptions = 128
 
 // remoteHeads is what is known of the heads that other stores have, by storage
 // id: automerge-repo's remote-heads gossip. The zero value is empty.
@@ -41,7 +44,7 @@ func (d *Document) learnRemoteHeads(now time.Time, in *RemoteHeadsInput, out []O
 	for _, heads := range in.Heads {
 		heads.Timestamp = min(heads.Timestamp, millis(now)) // a clock ahead must not silence later news
 		known, ok := d.remote[heads.StorageID]
-		if heads.StorageID == d.cfg.Storage || ok && known.Timestamp >= heads.Timestamp {
+		if heads.StorageID == d.cfg.Storage || ok && known.Timestamp >= heads.Timestamp || !d.wanted(heads.StorageID) {
 			continue
 		}
 		out = d.learn(in.From.Conn, heads, out)
@@ -49,9 +52,18 @@ func (d *Document) learnRemoteHeads(now time.Time, in *RemoteHeadsInput, out []O
 	return out
 }
 
+// wanted reports whether anybody here has subscribed to a store.
+func (d *Document) wanted(store wire.StorageID) bool {
+	return slices.ContainsFunc(d.order, func(p *peer) bool {
+		_, subscribed := p.remotes[store]
+		return subscribed
+	})
+}
+
 func (d *Document) learn(from ConnID, heads wire.RemoteHeads, out []Output) []Output {
 	store := heads.StorageID
-	if _, known := d.remote[store]; !known && len(d.remote) >= maxRemoteStores {
+	_, known := d.remote[store]
+	if len(heads.Heads) > maxRemoteHeads || !known && len(d.remote) >= maxRemoteStores && store != d.cfg.Storage {
 		return out
 	}
 	if d.remote == nil {

@@ -72,7 +72,7 @@ func (w *world) step(id crdt.DocumentID, in session.Input) {
 				w.deliver(c, out.Frame)
 			}
 		case session.Refused:
-			w.trace("refused: %s", out.Refusal.Code)
+			w.trace("refused: %d %s", out.Count, out.First.Code)
 		case session.Disconnect:
 			if c := w.byConn(out.Conn); c != nil {
 				w.close(c, out.Close)
