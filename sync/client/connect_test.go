@@ -139,6 +139,33 @@ func TestSyncedIsTrue(t *testing.T) {
 	})
 }
 
+// A server that comes back without what it had is believed at its first word.
+func TestSyncedForgetsWhatTheServerLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := newFakeServer(t)
+		c := open(t, Options{Server: "ws://x", Dial: srv.dial})
+		p := &picky{fakeConn: srv.accept()}
+		put(t, c, "a")
+		p.settle()
+		if s := c.Synced(); !s.Saved {
+			t.Fatalf("at first: %+v", s)
+		}
+		p.close(1001, "restarting")
+		again := &picky{fakeConn: srv.accept()}
+		again.nextSync()
+		again.answer()
+		synctest.Wait()
+		if s := c.Synced(); s.Saved || s.Pending != 1 {
+			t.Errorf("the server has said that it has nothing: %+v", s)
+		}
+		again.settle()
+		if s := c.Synced(); !s.Saved || again.graph.Len() != 2 {
+			t.Errorf("at last: %+v, and the server has %d changes", s, again.graph.Len())
+		}
+		closeNow(t, c)
+	})
+}
+
 func TestQuickChangesTravelTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := newFakeServer(t)

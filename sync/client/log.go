@@ -74,7 +74,8 @@ func parseRecords(b []byte) (rs []record, whole int) {
 type logFile struct {
 	dir  string
 	file *os.File
-	size int64 // of the whole records
+	sync func(*os.File) error // fsync, but for tests
+	size int64                // of the whole records
 	// suspect: a write or fsync failed. What the file holds beyond the records
 	// that were reported written is unknown, and so is whether another fsync
 	// would tell the truth: the next write makes the file anew.
@@ -89,7 +90,7 @@ func openLog(dir string) (*logFile, []record, int, error) {
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("open the replica: %w", err)
 	}
-	l := &logFile{dir: dir, file: f}
+	l := &logFile{dir: dir, file: f, sync: (*os.File).Sync}
 	records, cut, err := l.read()
 	if err != nil {
 		return nil, nil, 0, errors.Join(fmt.Errorf("read the replica %s: %w", f.Name(), err), f.Close())
@@ -136,7 +137,7 @@ func (l *logFile) write(rs []record, sync bool) error {
 		return fmt.Errorf("write the replica: %w", err)
 	}
 	if sync {
-		if err := l.file.Sync(); err != nil {
+		if err := l.sync(l.file); err != nil {
 			l.suspect = true
 			return fmt.Errorf("write the replica: %w", err)
 		}
@@ -152,7 +153,7 @@ func (l *logFile) rewrite(rs []record) error {
 	for _, r := range rs {
 		b = appendRecord(b, r)
 	}
-	f, err := writeAnew(filepath.Join(l.dir, logName), b)
+	f, err := l.writeAnew(filepath.Join(l.dir, logName), b)
 	if err != nil {
 		return fmt.Errorf("rewrite the replica: %w", err)
 	}
@@ -162,7 +163,7 @@ func (l *logFile) rewrite(rs []record) error {
 }
 
 // writeAnew puts a new file in the place of path, whole or not at all.
-func writeAnew(path string, b []byte) (*os.File, error) {
+func (l *logFile) writeAnew(path string, b []byte) (*os.File, error) {
 	temporary := path + ".new"
 	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC, fileMode)
 	if err != nil {
@@ -170,7 +171,7 @@ func writeAnew(path string, b []byte) (*os.File, error) {
 	}
 	_, err = f.Write(b)
 	if err == nil {
-		err = f.Sync()
+		err = l.sync(f)
 	}
 	if err == nil {
 		err = os.Rename(temporary, path)

@@ -128,6 +128,9 @@ func TestARefusedPickIsRolledBackAndTheRestKept(t *testing.T) {
 		if first.Code != "not-good" || first.Changes[0] != bad || len(first.Lost) != 1 || first.Lost[0].Field != "bad" {
 			t.Errorf("the first: %+v", first)
 		}
+		if v.Selections[1].Winner().Actor == first.Lost[0].Actor {
+			t.Error("made again under the actor whose numbers are used up")
+		}
 		if len(second.Lost) != 1 || second.Lost[0].Field != "worse" || len(first.Remade) != 4 {
 			t.Errorf("the second: %+v", second)
 		}

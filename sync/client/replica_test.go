@@ -188,6 +188,34 @@ func TestADiskThatFails(t *testing.T) {
 	}
 }
 
+// A pick is reported when the disk says that it has it, and not when it does not.
+func TestPicksAreOnDiskBeforeTheyAreReported(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, Options{Replica: dir})
+	synced := 0
+	var failure error
+	check(t, c.post(func(k *keeper) {
+		k.replica.log.sync = func(f *os.File) error {
+			synced++
+			return errors.Join(failure, f.Sync())
+		}
+	}))
+	a := put(t, c, "a")
+	if synced != 1 {
+		t.Errorf("%d fsyncs before the pick was reported", synced)
+	}
+	failure = errors.New("bad sector")
+	if _, err := c.Pick(t.Context(), "b", json.RawMessage("1"), ""); !errors.Is(err, failure) || len(c.Selections()) != 1 {
+		t.Errorf("picked without the disk: %v", err)
+	}
+	failure = nil
+	d := put(t, c, "d")
+	closeNow(t, c)
+	if c = open(t, Options{Replica: dir}); !has(c, a) || !has(c, d) || len(c.Selections()) != 2 {
+		t.Errorf("opened again: %+v", c.View())
+	}
+}
+
 func TestAReplicaOfSomebodyElse(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, Options{Replica: dir})
