@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -17,15 +18,29 @@ const (
 	exitOK      = 0
 	exitFailure = 1 // it was tried and did not work
 	exitUsage   = 2 // the command line or the configuration is wrong
+	exitRefused = 3 // the server refused it: who asks may not, or what is asked is wrong
+	exitUnsaved = 4 // it is kept in the replica and not on the server yet
 )
 
 // cli is the command line. Each flag can also be given in the environment, as
 // the help shows.
 type cli struct {
+	Open          openCmd          `cmd:"" help:"Create a transaction, or update its fields."`
+	Pick          pickCmd          `cmd:"" help:"Pick a value for a field."`
+	Withdraw      withdrawCmd      `cmd:"" help:"Take back what is picked for a field."`
+	Show          showCmd          `cmd:"" help:"Print a transaction: its fields and what is picked."`
+	History       historyCmd       `cmd:"" help:"Print who picked what, when, and in place of what."`
 	Serve         serveCmd         `cmd:"" help:"Run the sync server."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`
 	CompactWorker compactWorkerCmd `cmd:"" hidden:"" help:"Make snapshots for a server, over standard input and output."`
 }
+
+const description = `A sync engine for people who must agree: the server, which speaks
+automerge-repo's protocol, and the commands that talk to one.
+
+Exit codes: 0 done, 1 tried and did not work, 2 wrong command line or
+configuration, 3 refused by the server, 4 kept in the replica and not on the
+server yet.`
 
 // streams are where a command reads and writes.
 type streams struct {
@@ -44,7 +59,7 @@ func run(args []string, io streams) int {
 	exit := -1
 	parser, err := kong.New(&c,
 		kong.Name("parley"),
-		kong.Description("A sync server for people who must agree. It speaks automerge-repo's protocol."),
+		kong.Description(description),
 		kong.UsageOnError(),
 		kong.Writers(io.out, io.err),
 		kong.Exit(func(code int) { exit = code }),
@@ -65,13 +80,17 @@ func run(args []string, io streams) int {
 		if errors.As(err, &usage) {
 			return report(io.err, exitUsage, err)
 		}
+		var coded *codedError
+		if errors.As(err, &coded) {
+			return report(io.err, coded.code, err)
+		}
 		return report(io.err, exitFailure, err)
 	}
 	return exitOK
 }
 
 func report(w io.Writer, code int, err error) int {
-	fmt.Fprintf(w, "parley: %v\n", err)
+	fmt.Fprintf(w, "parley: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	return code
 }
 

@@ -2,6 +2,10 @@ package main
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,5 +25,58 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"server": serverCommand, "exits": exitsCommand,
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, "TZ=UTC")
+			env.Values[scriptServer{}] = &scriptServer{t: t}
+			return nil
+		},
+	})
+}
+
+// scriptServer is the server of one script.
+type scriptServer struct {
+	t *testing.T
+	p *process
+}
+
+// serverCommand is "server start" and "server stop": a real server for the
+// script, whose address stays the same.
+func serverCommand(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 || args[0] != "start" && args[0] != "stop" {
+		ts.Fatalf("usage: server start|stop")
+	}
+	s := ts.Value(scriptServer{}).(*scriptServer)
+	if args[0] == "stop" {
+		ts.Check(s.p.end(os.Interrupt))
+		return
+	}
+	listen := "127.0.0.1:0"
+	if url := ts.Getenv("PARLEY_SERVER"); url != "" {
+		listen = strings.TrimPrefix(url, "ws://")
+	}
+	s.p = serve(s.t, filepath.Join(ts.Getenv("WORK"), "data"), "--listen", listen)
+	ts.Setenv("PARLEY_SERVER", s.p.url)
+}
+
+// exitsCommand is "exits CODE COMMAND...": it must end with that code, and say
+// why in one line.
+func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit, ok := err.(*exec.ExitError); ok {
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%v: exit code %d, want %d", args[1:], got, want)
+	}
+	if text := strings.TrimSpace(ts.ReadFile("stderr")); want != 0 && strings.Contains(text, "\n") {
+		ts.Fatalf("more than one line of error: %s", text)
+	}
 }
