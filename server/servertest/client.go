@@ -212,13 +212,14 @@ type Document struct {
 	am          *automerge.Doc
 	graph       crdt.Graph
 	state       protocol.State
+	held        map[crdt.Hash]*crdt.Change
 	serverHeads []crdt.Hash // in the server's last message
 	unavailable int         // how often the server said so
 }
 
 // Open starts to sync a document: a request if the copy is empty.
 func (c *Client) Open(ctx context.Context, id crdt.DocumentID) (*Document, error) {
-	d := &Document{ID: id, c: c, am: automerge.New()}
+	d := &Document{ID: id, c: c, am: automerge.New(), held: make(map[crdt.Hash]*crdt.Change)}
 	if err := d.am.SetActorID(hex.EncodeToString(newActor())); err != nil {
 		return nil, err
 	}
@@ -312,20 +313,54 @@ func (d *Document) receive(s *wire.Sync) (*wire.Sync, error) {
 		return nil, fmt.Errorf("the server sent a sync message that cannot be read: %w", err)
 	}
 	for _, chunk := range m.Changes {
-		chunk = slices.Clone(chunk)
-		if _, err := d.add(chunk); err != nil {
+		if err := d.take(slices.Clone(chunk)); err != nil {
 			return nil, fmt.Errorf("the server sent a bad change: %w", err)
-		}
-		if err := d.am.LoadIncremental(chunk); err != nil {
-			return nil, err
 		}
 	}
 	d.serverHeads = slices.Clone(m.Heads)
 	d.state.Receive(&d.graph, m)
-	if answer, ok := d.state.Generate(&d.graph, protocol.Options{}); ok {
+	if answer, ok := d.state.Generate(&d.graph, d.options()); ok {
 		return d.frame(answer), nil
 	}
 	return nil, nil
+}
+
+// take adds a change, or holds it until what it depends on has come: our Bloom
+// filter can hide that from the server.
+func (d *Document) take(chunk []byte) error {
+	change, err := crdt.DecodeChange(chunk, crdt.Limits{})
+	if err != nil {
+		return err
+	}
+	d.held[change.Hash] = change
+	for progress := true; progress; {
+		progress = false
+		for h, c := range d.held {
+			if slices.ContainsFunc(c.Deps, func(dep crdt.Hash) bool { return !d.graph.Accepted(dep) }) {
+				continue
+			}
+			delete(d.held, h)
+			progress = true
+			if _, err := d.add(c.Chunk()); err != nil {
+				return err
+			}
+			if err := d.am.LoadIncremental(c.Chunk()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Document) options() protocol.Options {
+	var missing []crdt.Hash
+	for _, c := range d.held {
+		missing = append(missing, d.graph.Missing(c.Deps)...)
+	}
+	return protocol.Options{
+		Missing: crdt.SortHashes(missing),
+		Held:    func(h crdt.Hash) bool { return d.held[h] != nil },
+	}
 }
 
 // Acknowledged waits until the server's heads show that it has the change.
