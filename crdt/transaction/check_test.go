@@ -135,6 +135,18 @@ func TestRefusals(t *testing.T) {
 		{"a value at its limit", alice, "", func(_ *scene, b *crdt.Builder) {
 			put(b, "new", crdt.Text(strings.Repeat("x", transaction.MaxValueBytes-2)), "alice")
 		}},
+		{"half a pick, and then a whole one", alice, "", func(_ *scene, b *crdt.Builder) {
+			pick := b.Make(selectionsMap, "new", crdt.MakeMap, b.Make(selectionsMap, "new", crdt.MakeMap))
+			b.Put(pick, "value", crdt.Null())
+			b.Put(pick, "by", crdt.Text("alice"))
+			b.Put(pick, "at", crdt.Int(1))
+		}},
+		{"half a field, and then a whole one", host, "", func(_ *scene, b *crdt.Builder) {
+			field := b.Make(fieldsMap, "new", crdt.MakeMap, b.Make(fieldsMap, "new", crdt.MakeMap))
+			b.Put(field, "label", crdt.Text(""))
+			b.Put(field, "required", crdt.Bool(false))
+			b.Make(field, "options", crdt.MakeMap)
+		}},
 		{"an option of a field", host, "", func(s *scene, b *crdt.Builder) {
 			o := b.Make(s.options, "b", crdt.MakeMap)
 			b.Put(o, "value", crdt.Float(1))
@@ -177,6 +189,10 @@ func TestRefusals(t *testing.T) {
 		{"__proto__ in a value", alice, transaction.CodeName, func(_ *scene, b *crdt.Builder) {
 			pick := b.Make(selectionsMap, "new", crdt.MakeMap)
 			b.Make(b.Make(pick, "value", crdt.MakeMap), "__proto__", crdt.MakeMap)
+		}},
+		{"a key of a list", alice, transaction.CodePath, func(_ *scene, b *crdt.Builder) {
+			pick := b.Make(selectionsMap, "new", crdt.MakeMap)
+			b.Put(b.Make(pick, "value", crdt.MakeList), "key", crdt.Int(1))
 		}},
 		{"a value too deep", alice, crdt.CodeDepth, func(_ *scene, b *crdt.Builder) {
 			object := b.Make(selectionsMap, "new", crdt.MakeMap)

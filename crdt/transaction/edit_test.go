@@ -128,6 +128,28 @@ func TestSetFieldsAgain(t *testing.T) {
 	}
 }
 
+// Setting a field that two hosts wrote at once settles it, whatever it is set to.
+func TestSetFieldsSettles(t *testing.T) {
+	r := begun(t)
+	other := newReplica("t", 1, "other actor")
+	other.take(t, r.all[0], host)
+	field := map[string]transaction.Field{"a": {Label: "A"}}
+	for _, one := range []*replica{r, other} {
+		one.edit(t, func(e *transaction.Edit) error { return e.SetFields(field) })
+	}
+	r.take(t, other.all[1], host)
+	r.edit(t, func(e *transaction.Edit) error { return e.SetFields(field) })
+	r.edit(t, func(e *transaction.Edit) error {
+		if e.RemoveField("a") && !e.RemoveField("a") {
+			return nil
+		}
+		return errors.New("a field is there once")
+	})
+	if _, ok := r.state.Field("a"); ok {
+		t.Error("a removed field is there")
+	}
+}
+
 func TestAsOfUnknownHeads(t *testing.T) {
 	r := begun(t)
 	if _, err := r.state.AsOf([]crdt.Hash{{1}}); err == nil {

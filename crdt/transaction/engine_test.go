@@ -79,3 +79,20 @@ func checkPast(t *testing.T, seed uint64, s *sim, all *replica) {
 		}
 	}
 }
+
+// A text object may hold what is no text.
+func TestTextAsTheEngine(t *testing.T) {
+	s := newScene(t)
+	s.take(t, s.build(t, "alice's actor", func(b *crdt.Builder) {
+		pick := b.Make(selectionsMap, "new", crdt.MakeMap)
+		value := text(b, pick, "value", "ab")
+		b.Insert(value, crdt.OpID{}, crdt.Int(1))
+		b.InsertObject(value, crdt.OpID{}, crdt.MakeMap)
+		text(b, pick, "by", "alice")
+		b.Put(pick, "at", crdt.Timestamp(1<<50))
+	}), alice)
+	checkEngine(t, 0, s.state, s.chunks())
+	if sel, _ := s.state.Selection("new"); string(sel.Winner().Value) != "\"\ufffc\ufffcab\"" || sel.Winner().At != 1<<50 {
+		t.Errorf("picked %s at %d", sel.Winner().Value, sel.Winner().At)
+	}
+}
