@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 
 	"github.com/coder/websocket"
@@ -66,7 +67,7 @@ func dialError(resp *http.Response, err error) error {
 	}
 	const enough = 200 // bytes of the body are the reason
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, enough))
-	reason := string(body)
+	reason := strings.TrimSpace(string(body))
 	if reason == "" {
 		reason = http.StatusText(resp.StatusCode)
 	}

@@ -20,6 +20,7 @@ import (
 type picky struct {
 	*fakeConn
 	refuses []string // fields
+	code    string   // why
 	refused map[crdt.Hash]string
 	count   uint64
 }
@@ -59,7 +60,7 @@ func (p *picky) judge(c *crdt.Change) string {
 	case slices.ContainsFunc(c.Deps, func(h crdt.Hash) bool { return p.refused[h] != "" }):
 		return codeDependsOnRefused
 	case slices.ContainsFunc(c.Ops, func(o crdt.Op) bool { return slices.Contains(p.refuses, o.Key) }):
-		return "not-good"
+		return p.code
 	}
 	return ""
 }
@@ -112,7 +113,7 @@ func TestARefusedPickIsRolledBackAndTheRestKept(t *testing.T) {
 		closeNow(t, c)
 
 		c = open(t, Options{Replica: dir, Server: "ws://x", Dial: srv.dial})
-		p := &picky{fakeConn: srv.accept(), refuses: []string{"bad", "worse"}}
+		p := &picky{fakeConn: srv.accept(), refuses: []string{"bad", "worse"}, code: "not-good"}
 		p.settle()
 		v := c.View()
 		if got := fields(v); !slices.Equal(got, []string{"b", "c"}) || !saved(v) {
@@ -128,9 +129,6 @@ func TestARefusedPickIsRolledBackAndTheRestKept(t *testing.T) {
 		if first.Code != "not-good" || first.Changes[0] != bad || len(first.Lost) != 1 || first.Lost[0].Field != "bad" {
 			t.Errorf("the first: %+v", first)
 		}
-		if v.Selections[1].Winner().Actor == first.Lost[0].Actor {
-			t.Error("made again under the actor whose numbers are used up")
-		}
 		if len(second.Lost) != 1 || second.Lost[0].Field != "worse" || len(first.Remade) != 4 {
 			t.Errorf("the second: %+v", second)
 		}
@@ -139,15 +137,39 @@ func TestARefusedPickIsRolledBackAndTheRestKept(t *testing.T) {
 		}
 		put(t, c, "d")
 		p.settle()
-		if !saved(c.View()) {
-			t.Error("it does not go on")
+		put(t, c, "bad")
+		p.settle()
+		put(t, c, "e")
+		p.settle()
+		if v = c.View(); !saved(v) || len(v.Rejections) != 3 {
+			t.Fatalf("it does not go on: %+v", v.Synced)
+		}
+		if v.Selections[2].Winner().Actor == v.Selections[3].Winner().Actor {
+			t.Error("goes on under the actor whose numbers are used up")
 		}
 		closeNow(t, c)
 	})
 	c := open(t, Options{Replica: dir})
-	if v := c.View(); !slices.Equal(fields(v), []string{"b", "c", "d"}) || !v.Synced.Saved {
+	if v := c.View(); !slices.Equal(fields(v), []string{"b", "c", "d", "e"}) || !v.Synced.Saved {
 		t.Errorf("opened again: %q, %+v", fields(v), v.Synced)
 	}
+}
+
+// Who may not write at all is not asked to try each of his picks.
+func TestNothingIsMadeAgainThatCannotPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := newFakeServer(t)
+		c := open(t, Options{Server: "ws://x", Dial: srv.dial})
+		p := &picky{fakeConn: srv.accept(), refuses: []string{"a"}, code: string(transaction.CodeReadOnly)}
+		for _, field := range []string{"a", "b", "c"} {
+			put(t, c, field)
+		}
+		p.settle()
+		if v := c.View(); len(v.Selections) != 0 || len(v.Rejections) != 1 || len(v.Rejections[0].Lost) != 3 {
+			t.Errorf("%d selections, rejections %+v", len(v.Selections), v.Rejections)
+		}
+		closeNow(t, c)
+	})
 }
 
 // A server that refuses a change for what it builds on, and says of nothing
