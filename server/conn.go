@@ -134,6 +134,7 @@ func (c *conn) readEvent() (session.Event, error) {
 func (c *conn) handle(ev session.Event) bool {
 	switch ev := ev.(type) {
 	case session.Joined:
+		c.srv.log.Debug("joined", "conn", c.id)
 		c.srv.peers.join(c, ev.Peer.ID)
 		c.send(ev.Reply, false)
 	case session.Reply:

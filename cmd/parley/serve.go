@@ -26,8 +26,8 @@ const drainWithin = 10 * time.Second
 
 // serveCmd runs the server until SIGTERM or SIGINT.
 type serveCmd struct {
-	Listen         string        `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8080" env:"PARLEY_LISTEN" placeholder:"HOST:PORT"`
-	Data           string        `help:"Folder for the database; made if missing." default:"parley-data" env:"PARLEY_DATA" type:"path" placeholder:"DIR"`
+	Listen         string        `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8080" env:"PARLEY_LISTEN"`
+	Data           string        `help:"Folder for the database; made if missing." default:"parley-data" env:"PARLEY_DATA" type:"path"`
 	Dev            bool          `help:"Believe what clients say of themselves (?user=&name=&role=), on loopback only." env:"PARLEY_DEV"`
 	PlainDocuments bool          `help:"Relay and store any Automerge document." env:"PARLEY_PLAIN_DOCUMENTS"`
 	PeerID         string        `help:"How the server calls itself to clients." env:"PARLEY_PEER_ID" placeholder:"ID"`
@@ -39,16 +39,17 @@ type serveCmd struct {
 
 // limitFlags bound what one client may cost.
 type limitFlags struct {
-	MaxFrame     int `help:"Longest frame, in bytes." default:"16777216" env:"PARLEY_MAX_FRAME" placeholder:"BYTES"`
-	MaxChange    int `help:"Largest change, inflated, in bytes." default:"4194304" env:"PARLEY_MAX_CHANGE" placeholder:"BYTES"`
-	MaxOps       int `help:"Most operations in one change." default:"20000" env:"PARLEY_MAX_OPS" placeholder:"N"`
-	MaxDocument  int `help:"Largest document: the sum of its changes, in bytes." default:"67108864" env:"PARLEY_MAX_DOCUMENT" placeholder:"BYTES"`
-	MaxDocuments int `help:"Most documents that one connection may open." default:"1024" env:"PARLEY_MAX_DOCUMENTS" placeholder:"N"`
+	MaxFrame     int `help:"Longest frame, in bytes." default:"16777216" env:"PARLEY_MAX_FRAME"`
+	MaxChange    int `help:"Largest change, inflated, in bytes." default:"4194304" env:"PARLEY_MAX_CHANGE"`
+	MaxOps       int `help:"Most operations in one change." default:"20000" env:"PARLEY_MAX_OPS"`
+	MaxDocument  int `help:"Largest document: the sum of its changes, in bytes." default:"67108864" env:"PARLEY_MAX_DOCUMENT"`
+	MaxDocuments int `help:"Most documents that one connection may open." default:"1024" env:"PARLEY_MAX_DOCUMENTS"`
 }
 
 func (l limitFlags) session() session.Limits {
 	return session.Limits{
 		Frame:     l.MaxFrame,
+		JoinFrame: min(l.MaxFrame, 64<<10),
 		Documents: l.MaxDocuments,
 		Change:    crdt.Limits{ChangeBytes: l.MaxChange, Ops: l.MaxOps, DocumentBytes: l.MaxDocument},
 	}
@@ -57,7 +58,7 @@ func (l limitFlags) session() session.Limits {
 // Validate is called by kong after parsing.
 func (c *serveCmd) Validate() error {
 	if !c.Dev {
-		return errors.New("serve needs --dev: it admits everyone, and so listens on loopback only")
+		return errors.New("add --dev: until clients can prove who they are, everyone is admitted, on loopback only")
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -96,7 +97,7 @@ func (c *serveCmd) Run(io streams) error {
 	if err != nil {
 		return err
 	}
-	if err := c.serve(ctx, log, st); err != nil {
+	if err := c.serve(ctx, stop, log, st); err != nil {
 		return errors.Join(err, st.Close())
 	}
 	return st.Close()
@@ -111,8 +112,9 @@ func newLogger(io streams, level string) (*slog.Logger, error) {
 }
 
 // serve runs the server over st until ctx ends, then drains: no new
-// connections, clients told to come back, everything accepted committed.
-func (c *serveCmd) serve(ctx context.Context, log *slog.Logger, st *store.Store) error {
+// connections, clients told to come back, everything accepted committed. stop
+// lets signals do again what they do by default.
+func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st *store.Store) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this binary, to start the snapshot worker: %w", err)
@@ -133,7 +135,10 @@ func (c *serveCmd) serve(ctx context.Context, log *slog.Logger, st *store.Store)
 	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen on %s: %w: is another server running there? --listen picks another port", c.Listen, err), srv.Shutdown(ctx))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("%w: is another server running there? --listen picks another port", err)
+		}
+		return errors.Join(err, srv.Shutdown(ctx))
 	}
 	hs := &http.Server{
 		Handler:           srv.Handler(),
@@ -151,6 +156,7 @@ func (c *serveCmd) serve(ctx context.Context, log *slog.Logger, st *store.Store)
 		err = nil
 	case err = <-failed:
 	}
+	stop() // a second signal ends the process at once
 	log.Info("shutting down")
 	drain, cancel := context.WithTimeout(context.Background(), drainWithin)
 	defer cancel()

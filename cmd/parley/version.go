@@ -45,6 +45,10 @@ func (c *versionCmd) Run(io streams) error {
 	if c.JSON {
 		return json.NewEncoder(io.out).Encode(v)
 	}
-	_, err := fmt.Fprintf(io.out, "parley %s (%s, automerge-repo protocol %s)\n", v.Version, v.Go, v.Protocol)
+	commit := ""
+	if v.Commit != "" {
+		commit = "commit " + v.Commit[:min(12, len(v.Commit))] + ", "
+	}
+	_, err := fmt.Fprintf(io.out, "parley %s (%s%s, automerge-repo protocol %s)\n", v.Version, commit, v.Go, v.Protocol)
 	return err
 }
