@@ -30,6 +30,7 @@ type cli struct {
 	Withdraw      withdrawCmd      `cmd:"" help:"Take back what is picked for a field."`
 	Show          showCmd          `cmd:"" help:"Print a transaction: its fields and what is picked."`
 	History       historyCmd       `cmd:"" help:"Print who picked what, when, and in place of what."`
+	Join          joinCmd          `cmd:"" help:"Follow a transaction in a terminal, and pick."`
 	Serve         serveCmd         `cmd:"" help:"Run the sync server."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`
 	CompactWorker compactWorkerCmd `cmd:"" hidden:"" help:"Make snapshots for a server, over standard input and output."`

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"parley/crdt"
+	"parley/crdt/transaction"
+	"parley/sync/client"
+)
+
+var update = flag.Bool("update", false, "write the golden screens anew")
+
+// done is a doer that remembers what it was asked to do.
+type done struct {
+	did []string
+	err error
+}
+
+func (d *done) Pick(_ context.Context, field string, value json.RawMessage, _ string) (crdt.Hash, error) {
+	d.did = append(d.did, "pick "+field+" "+string(value))
+	return crdt.Hash{}, d.err
+}
+
+func (d *done) PickOption(_ context.Context, field, option string) (crdt.Hash, error) {
+	d.did = append(d.did, "option "+field+" "+option)
+	return crdt.Hash{}, d.err
+}
+
+func (d *done) Withdraw(_ context.Context, field string) (crdt.Hash, error) {
+	d.did = append(d.did, "withdraw "+field)
+	return crdt.Hash{}, d.err
+}
+
+func (d *done) Reconnect() { d.did = append(d.did, "reconnect") }
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func option(value, source string) transaction.Option {
+	return transaction.Option{Value: json.RawMessage(value), Source: source}
+}
+
+func picked(field, value, by, option string) transaction.Pick {
+	return transaction.Pick{Field: field, Value: json.RawMessage(value), By: by, Option: option, At: noon.Add(-time.Minute).UnixMilli()}
+}
+
+// aView has a contested field, a missing one, and text that would steer the
+// terminal.
+func aView() client.View {
+	return client.View{
+		Fields: map[string]transaction.Field{
+			"price": {Label: "Price", Required: true, Options: map[string]transaction.Option{
+				"a": option("100", "seller.pdf"), "b": option("120", "buyer.pdf"),
+				"c": option("115", "the mediator's letter of 3 November"), "d": option("[1,2]", ""),
+			}},
+			"date":  {Label: "Delivery date", Required: true},
+			"place": {Label: "Ort 日本\x1b[31m", Options: map[string]transaction.Option{"p": option(`"Rotterdam"`, "contract")}},
+		},
+		Selections: []transaction.Selection{
+			{Field: "place", Picks: []transaction.Pick{picked("place", `"Rotterdam\nu0007"`, "Zoë", "")}},
+			{Field: "price", Picks: []transaction.Pick{picked("price", "100", "alice", "a"), picked("price", "120", "bob", "b")}},
+		},
+		Contested: []string{"price"}, Missing: []string{"date"},
+		Synced: client.Synced{Saved: true, Current: true}, Status: client.Status{State: client.Online},
+	}
+}
+
+func aScreen(d *done, v client.View) *screen {
+	m := newScreen("deal", "alice", false, "", d)
+	m.now = func() time.Time { return noon }
+	m.history = func() ([]event, error) {
+		return []event{{Kind: transaction.Picked, Field: "price", Pick: &pick{Value: json.RawMessage("100"), Op: "1@a"}, User: "bob", At: noon.UnixMilli()}}, nil
+	}
+	m.Update(viewMsg(v))
+	return m
+}
+
+// press types keys and runs what they lead to.
+func press(m *screen, keys ...string) {
+	codes := map[string]rune{"enter": tea.KeyEnter, "up": tea.KeyUp, "down": tea.KeyDown, "left": tea.KeyLeft, "right": tea.KeyRight, "esc": tea.KeyEscape}
+	for _, k := range keys {
+		msg := tea.KeyPressMsg{Text: k, Code: []rune(k)[0]}
+		if code, ok := codes[k]; ok {
+			msg = tea.KeyPressMsg{Code: code}
+		}
+		_, cmd := m.Update(msg)
+		if cmd == nil || m.mode == modeType {
+			continue
+		}
+		m.Update(cmd())
+	}
+}
+
+func TestScreens(t *testing.T) {
+	offline := aView()
+	offline.Status = client.Status{State: client.Reconnecting, NextTry: noon.Add(3 * time.Second), Tries: 2, Err: errors.New("no")}
+	offline.Synced = client.Synced{Pending: 2}
+	refusedView := aView()
+	refusedView.Rejections = []client.Rejection{{
+		N: 1, Code: "not-host", Message: "only a host may write fields",
+		Lost: []transaction.Event{{Kind: transaction.FieldSet, Field: "price"}},
+	}}
+	for name, c := range map[string]struct {
+		view client.View
+		keys []string
+	}{
+		"contested": {aView(), []string{"down", "down", "right"}},
+		"missing":   {aView(), nil},
+		"typing":    {aView(), []string{"e", "1", "0"}},
+		"history":   {aView(), []string{"h"}},
+		"offline":   {offline, []string{"down", "q"}},
+		"refused":   {refusedView, []string{"down", "down"}},
+		"empty":     {client.View{}, []string{"e", "enter", "w"}},
+	} {
+		for _, size := range [][2]int{{80, 24}, {50, 24}, {40, 12}} {
+			m := aScreen(&done{}, c.view)
+			m.Update(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
+			press(m, c.keys...)
+			golden(t, name+"-"+strconv.Itoa(size[0]), m.text(), size)
+		}
+	}
+}
+
+func golden(t *testing.T, name, text string, size [2]int) {
+	t.Helper()
+	got := ansi.Strip(text) + "\n"
+	if w, h := lipgloss.Size(text); w > size[0] || h > size[1] {
+		t.Errorf("%s: %d columns and %d lines in a terminal of %d by %d", name, w, h, size[0], size[1])
+	}
+	var lines []string
+	for line := range strings.SplitSeq(got, "\n") {
+		lines = append(lines, strings.TrimRight(line, " "))
+	}
+	got = strings.Join(lines, "\n")
+	file := filepath.Join("testdata", "screens", name+".txt")
+	if *update {
+		check(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		check(t, os.WriteFile(file, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	check(t, err)
+	if got != string(want) {
+		t.Errorf("%s is now\n%s\nwant\n%s(go test -run TestScreens -update writes them anew)", name, got, want)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	d := &done{}
+	m := aScreen(d, aView())
+	press(m, "w") // nothing is picked there
+	if !strings.Contains(m.note, "nothing to withdraw") {
+		t.Errorf("note: %q", m.note)
+	}
+	press(m, "enter", "x", "esc", "e", "enter") // no option: type; left empty: nothing
+	press(m, "e", "1", " ", "D", "e", "c", "enter")
+	press(m, "down", "down", "right", "right", "enter", "w", "r")
+	d.err = errors.New("the disk is full")
+	press(m, "left", "enter")
+	want := "pick date \"1 Dec\"|option price c|withdraw price|reconnect|option price b"
+	if got := strings.Join(d.did, "|"); got != want {
+		t.Errorf("did %s\nwant %s", got, want)
+	}
+	if m.note != "the disk is full" {
+		t.Errorf("note: %q", m.note)
+	}
+}
+
+// TestQuit loses nothing without a word.
+func TestQuit(t *testing.T) {
+	v := aView()
+	v.Synced = client.Synced{Pending: 1}
+	m := aScreen(&done{}, v)
+	if _, cmd := m.Update(tea.KeyPressMsg{Text: "q", Code: 'q'}); cmd != nil || m.note == "" {
+		t.Error("the first q says nothing")
+	}
+	m.Update(viewMsg(aView()))
+	if m.note != "" || m.leaving {
+		t.Errorf("saved, and it still says %q", m.note)
+	}
+	if _, cmd := m.Update(tea.KeyPressMsg{Text: "q", Code: 'q'}); cmd == nil {
+		t.Error("q does not quit")
+	}
+}
+
+// TestFieldStaysChosen when others appear above it.
+func TestFieldStaysChosen(t *testing.T) {
+	m := aScreen(&done{}, aView())
+	press(m, "down", "down")
+	v := aView()
+	for i := range 200 {
+		v.Fields["a"+strconv.Itoa(i)] = transaction.Field{}
+	}
+	m.Update(viewMsg(v))
+	if m.field != "price" || !strings.Contains(ansi.Strip(m.text()), "▸ Price") {
+		t.Errorf("chosen: %s\n%s", m.field, m.text())
+	}
+}
