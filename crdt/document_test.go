@@ -104,6 +104,9 @@ var hostileSequences = []hostileSequence{
 	{"an object too deep", CodeDepth, Limits{Depth: 2}, nextOp(Op{Action: MakeMap, Keyed: true, Object: own(firstOps + 1 + atInner)})},
 	{"too many bytes", CodeDocumentSize, Limits{DocumentBytes: 600}, nextBent(func(c, _ *Change) { c.Message = strings.Repeat("m", 600) })},
 	{"too many operations", CodeDocumentSize, Limits{DocumentOps: firstOps + secondOps + 3}, nextBent(func(*Change, *Change) {})},
+	{"one head too many", CodeTooManyHeads, Limits{Heads: 2}, nextBent(func(c, first *Change) {
+		c.Actor, c.Actors, c.Seq, c.Deps = "new", []ActorID{"new"}, 1, []Hash{first.Hash}
+	})},
 }
 
 func TestAddRefuses(t *testing.T) {
