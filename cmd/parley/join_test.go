@@ -25,7 +25,7 @@ func parley(t *testing.T, url string, args ...string) (string, int) {
 
 func command(ctx context.Context, url string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asBinary+"=1", "PARLEY_SERVER="+url)
+	cmd.Env = append(os.Environ(), asBinary+"=1", "PARLEY_SERVER="+url, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 

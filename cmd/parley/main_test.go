@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 			"server": serverCommand, "exits": exitsCommand,
 		},
 		Setup: func(env *testscript.Env) error {
-			env.Vars = append(env.Vars, "TZ=UTC")
+			env.Vars = append(env.Vars, "TZ=UTC", "GORACE=atexit_sleep_ms=0")
 			env.Values[scriptServer{}] = &scriptServer{t: t}
 			return nil
 		},
