@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -78,9 +79,7 @@ func (m *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tickMsg:
 		return m, tick()
 	case doneMsg:
-		if msg.err != nil {
-			m.note = plain(msg.err.Error())
-		}
+		m.failed(msg.err)
 	case historyMsg:
 		m.events, m.mode, m.scroll = msg.events, modeHistory, 0
 		if msg.err != nil {
@@ -96,6 +95,17 @@ func (m *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		}
 	}
 	return m, nil
+}
+
+// failed notes why something was not done.
+func (m *screen) failed(err error) {
+	var refusal *crdt.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		m.note = "refused: " + plain(refusal.Reason)
+	case err != nil:
+		m.note = plain(err.Error())
+	}
 }
 
 // see takes a new state. What is chosen stays chosen, wherever it stands now.

@@ -175,6 +175,11 @@ func TestKeys(t *testing.T) {
 	if m.note != "the disk is full" {
 		t.Errorf("note: %q", m.note)
 	}
+	d.err = &crdt.Refusal{Code: transaction.CodeReadOnly, Reason: "viewers may not"}
+	press(m, "enter")
+	if m.note != "refused: viewers may not" {
+		t.Errorf("note: %q", m.note)
+	}
 }
 
 // TestQuit loses nothing without a word.
