@@ -1,4 +1,4 @@
-# make run    start the server on loopback and say how to connect a client
+# make run    start the server on loopback with a sample transaction, and say how to join it
 # make test   every test: Go with the race detector, real JavaScript clients, the binary
 # make bench  Go benchmarks; make fuzz: every fuzz target for FUZZTIME each
 # On a fresh machine with Go, gcc, Node and npm these do all the set-up.
@@ -18,8 +18,16 @@ BIN     := bin/parley
 .PHONY: run test test-go test-js lint bench fuzz clean binary
 
 run: binary
-	@echo "Connect an automerge-repo client to ws://$(LISTEN); README.md shows one in ten lines. Stop with Ctrl-C."
-	@exec $(BIN) serve --dev --plain-documents --listen $(LISTEN) --data $(DATA)
+	@$(BIN) serve --dev --plain-documents --listen $(LISTEN) --data $(DATA) & server=$$!; \
+	trap 'kill $$server 2>/dev/null; wait $$server || true' EXIT; trap 'exit 0' INT TERM; \
+	until $(BIN) open sample --fields testdata/sample.json --server ws://$(LISTEN) --user host --role host >/dev/null 2>&1; \
+	  do kill -0 $$server 2>/dev/null || exit 1; sleep 0.1; done; \
+	echo; \
+	echo "The transaction \"sample\" is open. In two other terminals:"; \
+	echo "    $(BIN) join sample --server ws://$(LISTEN) --user alice"; \
+	echo "    $(BIN) join sample --server ws://$(LISTEN) --user bob"; \
+	echo "Any automerge-repo client can connect to ws://$(LISTEN); README.md shows one. Stop with Ctrl-C."; \
+	wait $$server
 
 binary:
 	@mkdir -p bin

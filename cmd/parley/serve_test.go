@@ -142,3 +142,15 @@ func TestThePortIsTaken(t *testing.T) {
 		t.Errorf("exit %d: %s", second.ProcessState.ExitCode(), out)
 	}
 }
+
+// The sample that make run opens is one that the server takes.
+func TestTheSampleOpens(t *testing.T) {
+	p := serve(t, t.TempDir())
+	var out, errs strings.Builder
+	code := run([]string{
+		"open", "sample", "--fields", "../../testdata/sample.json", "--server", p.url, "--user", "host", "--role", "host",
+	}, streams{strings.NewReader(""), &out, &errs})
+	if code != exitOK || !strings.Contains(out.String(), "sample created: 3 fields") {
+		t.Errorf("exit %d: %s%s", code, out.String(), errs.String())
+	}
+}
