@@ -168,24 +168,19 @@ func readTransactionRequest(r *http.Request) (*transactionRequest, transaction.I
 	return &req, id, nil
 }
 
-// put makes the transaction, its fields and its settings what a request says.
-// The document's goroutine calls it.
+// put makes the transaction, its fields and its settings what a request says, or
+// changes nothing. The document's goroutine calls it.
 func (d *document) put(who Identity, id transaction.ID, req *transactionRequest) error {
-	if d.machine.Graph().Len() == 0 {
-		if refusal := d.write(who.author(), transaction.Genesis(id)); refusal != nil {
-			return refusalProblem(refusal)
-		}
-	}
-	state, err := d.accepted()
-	if err != nil {
-		return err
-	}
-	if err := d.putFields(state, who, req.Fields); err != nil {
-		return err
-	}
 	settings, err := json.Marshal(req.Settings)
 	if err != nil {
 		return err
+	}
+	changes, err := d.changesFor(who, id, req.Fields)
+	if err != nil {
+		return err
+	}
+	if refusal := d.write(who.author(), changes...); refusal != nil {
+		return refusalProblem(refusal)
 	}
 	if !bytes.Equal(settings, d.settings) {
 		d.storeSettings(settings)
@@ -193,27 +188,36 @@ func (d *document) put(who Identity, id transaction.ID, req *transactionRequest)
 	return nil
 }
 
-// putFields writes the fields that differ from what is there.
-func (d *document) putFields(state *transaction.State, who Identity, fields map[string]transaction.Field) error {
+// changesFor returns what makes the transaction, if it is new, and its fields
+// what they are to be.
+func (d *document) changesFor(who Identity, id transaction.ID, fields map[string]transaction.Field) ([]*crdt.Change, error) {
+	var changes []*crdt.Change
+	var state *transaction.State
+	var err error
+	if d.machine.Graph().Len() == 0 {
+		state, changes = transaction.New(id), []*crdt.Change{transaction.Genesis(id)}
+		err = state.Apply(changes[0])
+	} else {
+		state, err = d.accepted()
+	}
+	if err != nil {
+		return nil, err
+	}
 	edit := state.Edit(d.actorOf(who.User), who.User, d.now)
-	err := edit.SetFields(fields)
 	var change *crdt.Change
-	if err == nil {
+	if err = edit.SetFields(fields); err == nil {
 		change, err = edit.Change()
 	}
 	var refusal *crdt.Refusal
 	switch {
 	case errors.Is(err, transaction.ErrNothingToDo):
-		return nil
+		return changes, nil
 	case errors.As(err, &refusal):
-		return refusalProblem(refusal)
+		return nil, refusalProblem(refusal)
 	case err != nil:
-		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+		return nil, newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
 	}
-	if refusal := d.write(who.author(), change); refusal != nil {
-		return refusalProblem(refusal)
-	}
-	return nil
+	return append(changes, change), nil
 }
 
 func refusalProblem(r *crdt.Refusal) *problem {

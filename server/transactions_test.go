@@ -135,6 +135,11 @@ func TestRefusedRequests(t *testing.T) {
 			if status != c.status || p.Status != c.status || p.Code != c.code || contentType != "application/problem+json" {
 				t.Errorf("%d %s %s, want %d %s", status, contentType, text, c.status, c.code)
 			}
+			if c.method == "POST" {
+				if status, _, text := r.call("GET", "/v1/transactions/x", ""); status != http.StatusNotFound {
+					t.Errorf("the refused request left something behind: %d %s", status, text)
+				}
+			}
 			if p.Type == "" || p.Title == "" || p.Detail == "" {
 				t.Errorf("an incomplete problem: %s", text)
 			}
