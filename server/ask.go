@@ -13,6 +13,9 @@ import (
 // ask runs do with the document's machine, between its steps, and waits until
 // it has run. It fails if the document cannot be loaded.
 func (s *Server) ask(id crdt.DocumentID, do func(d *document)) error {
+	if s.draining.Load() {
+		return newProblem(http.StatusServiceUnavailable, codeNotStored, "the server is restarting: try again")
+	}
 	d := s.docs.open(id)
 	done := make(chan bool, 1)
 	d.post(posted{ask: func() {
@@ -35,14 +38,15 @@ func (d *document) write(author transaction.Author, changes ...*crdt.Change) *cr
 	return refusal
 }
 
-// storeSettings queues new settings behind the changes made before.
+// storeSettings queues new settings behind the changes made before. Nobody is
+// shown them before they are on disk.
 func (d *document) storeSettings(settings []byte) {
-	d.settings = settings
+	d.newSettings = settings
 	d.perform() // the changes before
 	d.srv.docs.pin(d)
 	upTo := d.machine.Graph().Len() // all queued before this, on disk before it
 	d.srv.store.Append(store.Batch{Document: d.id, Settings: settings, Chain: &d.chain, Done: func(err error) {
-		d.post(posted{settled: &settled{upTo: upTo, err: err}})
+		d.post(posted{settled: &settled{upTo: upTo, settings: settings, err: err}})
 	}})
 }
 
@@ -77,8 +81,10 @@ func (d *document) accepted() (*transaction.State, error) {
 	if d.machine.Graph().Len() > 0 {
 		return nil, newProblem(http.StatusConflict, codeConflict, "the document of this id is not a transaction")
 	}
-	return nil, newProblem(http.StatusNotFound, codeNotFound, "there is no such transaction: create it with POST /v1/transactions")
+	return nil, errNoTransaction
 }
+
+var errNoTransaction = newProblem(http.StatusNotFound, codeNotFound, "there is no such transaction: create it with POST /v1/transactions")
 
 // stateOf returns the transaction as of heads, nil for all that is on disk:
 // nobody hears of anything else. It is called and valid as accepted is.
@@ -88,6 +94,9 @@ func (d *document) stateOf(heads []crdt.Hash) (*transaction.State, error) {
 		return nil, err
 	}
 	g := d.machine.Graph()
+	if g.Durable() == 0 {
+		return nil, errNoTransaction
+	}
 	if heads == nil {
 		if d.machine.Settled() {
 			return state, nil

@@ -32,16 +32,17 @@ type document struct {
 	running bool
 
 	// owned by the running goroutine
-	machine    *session.Document // nil until loaded
-	broken     bool              // could not be loaded or stored; nothing more is taken
-	conns      map[session.ConnID]*conn
-	settings   []byte                  // as stored
-	actors     map[string]crdt.ActorID // with which the server writes, by user
-	out        []session.Output
-	now        time.Time
-	compacting bool
-	compactErr bool // the last snapshot failed
-	compactLen int  // how many changes it was to hold
+	machine     *session.Document // nil until loaded
+	broken      bool              // could not be loaded or stored; nothing more is taken
+	conns       map[session.ConnID]*conn
+	settings    []byte                  // on disk
+	newSettings []byte                  // the newest, on disk or not
+	actors      map[string]crdt.ActorID // with which the server writes, by user
+	out         []session.Output
+	now         time.Time
+	compacting  bool
+	compactErr  bool // the last snapshot failed
+	compactLen  int  // how many changes it was to hold
 
 	ticking atomic.Bool // the machine waits for time to pass
 }
@@ -64,8 +65,9 @@ type posted struct {
 
 // settled is how a commit ended.
 type settled struct {
-	upTo int
-	err  error
+	upTo     int
+	settings []byte // that came with it, nil for none
+	err      error
 }
 
 // post adds to the inbox. The caller holds a pin, or is a connection that does.
@@ -176,6 +178,9 @@ func (d *document) settle(s *settled) {
 		return
 	}
 	if s.err == nil {
+		if s.settings != nil {
+			d.settings = s.settings
+		}
 		d.stepWith(&session.DurableInput{N: s.upTo})
 		d.considerSnapshot(false)
 		return
@@ -257,7 +262,7 @@ func (d *document) load() {
 			d.machine = session.NewDocument(d.id, &d.srv.docConfig, session.Stored{
 				Document: doc, Snapshot: stored.Snapshot, Users: stored.Users,
 			}, wire.SessionID(uuid.NewString()))
-			d.settings = stored.Settings
+			d.settings, d.newSettings = stored.Settings, stored.Settings
 			return
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,11 +41,55 @@ const (
 	Lock   Policy = "lock"   // changes are refused
 )
 
-// transactionRequest is the body of POST /v1/transactions.
+// transactionRequest is the body of POST /v1/transactions. What it does not
+// mention stays as it is.
 type transactionRequest struct {
-	ID     string                       `json:"id"`
-	Fields map[string]transaction.Field `json:"fields"`
-	Settings
+	ID      string                       `json:"id"`
+	Fields  map[string]transaction.Field `json:"fields"`
+	Parties *[]string                    `json:"parties"`
+	Quorum  *int                         `json:"quorum"`
+	Policy  *Policy                      `json:"policy"`
+}
+
+// over returns the settings that the request makes of those there are.
+func (r *transactionRequest) over(old Settings) (Settings, error) {
+	if r.Parties != nil {
+		old.Parties = slices.Compact(slices.Sorted(slices.Values(*r.Parties)))
+	}
+	if r.Quorum != nil {
+		old.Quorum = *r.Quorum
+	}
+	if r.Policy != nil {
+		old.Policy = *r.Policy
+	}
+	switch {
+	case old.Policy != Reopen && old.Policy != Lock:
+		return old, badRequest("there is no policy %q: use reopen or lock", old.Policy)
+	case len(old.Parties) > maxParties:
+		return old, badRequest("more than %d parties", maxParties)
+	case slices.ContainsFunc(old.Parties, func(p string) bool { return p == "" || len(p) > maxUser }):
+		return old, badRequest("the name of a party is empty or longer than %d bytes", maxUser)
+	case old.Quorum < 0 || len(old.Parties) > 0 && old.Quorum > len(old.Parties):
+		return old, badRequest("quorum %d: want 0 (all) to the number of parties, %d", old.Quorum, len(old.Parties))
+	}
+	return old, nil
+}
+
+// readSettings reads settings as they are stored, nil for those of a new
+// transaction.
+func readSettings(stored []byte) (s Settings, err error) {
+	s.Policy = Reopen
+	if stored != nil {
+		err = json.Unmarshal(stored, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read the settings of a transaction: %w", err)
+	}
+	return s, nil
+}
+
+func badRequest(format string, args ...any) *problem {
+	return newProblem(http.StatusBadRequest, codeBadRequest, fmt.Sprintf(format, args...))
 }
 
 // transactionAnswer is a transaction as GET /v1/transactions/{id} shows it.
@@ -139,39 +185,45 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 }
 
 func readTransactionRequest(r *http.Request) (*transactionRequest, transaction.ID, error) {
-	bad := func(format string, args ...any) error {
-		return newProblem(http.StatusBadRequest, codeBadRequest, fmt.Sprintf(format, args...))
+	// A page of another origin cannot send this type without asking first.
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return nil, "", newProblem(http.StatusUnsupportedMediaType, codeBadRequest, "send the body as Content-Type: application/json")
 	}
 	var req transactionRequest
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&req); err != nil {
-		return nil, "", bad("the body is not what is expected: %v", err)
+	err := dec.Decode(&req)
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the JSON object")
+		}
+	}
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, "", newProblem(http.StatusRequestEntityTooLarge, codeBadRequest, fmt.Sprintf("the body has more than %d bytes", maxBody))
+	case err != nil:
+		return nil, "", badRequest("the body is not what is expected: %v", err)
 	}
 	id, err := transaction.ParseID(req.ID)
 	if err != nil {
-		return nil, "", bad("%v", err)
+		return nil, "", badRequest("%v", err)
 	}
-	if req.Policy == "" {
-		req.Policy = Reopen
-	}
-	switch {
-	case req.Policy != Reopen && req.Policy != Lock:
-		return nil, "", bad("there is no policy %q: use reopen or lock", req.Policy)
-	case len(req.Parties) > maxParties:
-		return nil, "", bad("more than %d parties", maxParties)
-	case req.Quorum < 0 || len(req.Parties) > 0 && req.Quorum > len(req.Parties):
-		return nil, "", bad("quorum %d: want 0 (all) to the number of parties", req.Quorum)
-	}
-	slices.Sort(req.Parties)
-	req.Parties = slices.Compact(req.Parties)
 	return &req, id, nil
 }
 
 // put makes the transaction, its fields and its settings what a request says, or
 // changes nothing. The document's goroutine calls it.
 func (d *document) put(who Identity, id transaction.ID, req *transactionRequest) error {
-	settings, err := json.Marshal(req.Settings)
+	old, err := readSettings(d.newSettings)
+	if err != nil {
+		return err
+	}
+	wanted, err := req.over(old)
+	if err != nil {
+		return err
+	}
+	settings, err := json.Marshal(wanted)
 	if err != nil {
 		return err
 	}
@@ -182,7 +234,7 @@ func (d *document) put(who Identity, id transaction.ID, req *transactionRequest)
 	if refusal := d.write(who.author(), changes...); refusal != nil {
 		return refusalProblem(refusal)
 	}
-	if !bytes.Equal(settings, d.settings) {
+	if !bytes.Equal(settings, d.newSettings) {
 		d.storeSettings(settings)
 	}
 	return nil
@@ -303,12 +355,9 @@ func (d *document) show(at []crdt.Hash) (*transactionAnswer, error) {
 		ID: state.ID(), Document: d.id.String(), URL: wire.URL{Document: d.id}.String(),
 		Heads: hashTexts(state.Heads()), Fields: viewFields(state),
 		Contested: listed(state.Contested()), Missing: listed(state.Missing()),
-		Settings: Settings{Policy: Reopen},
 	}
-	if d.settings != nil {
-		if err := json.Unmarshal(d.settings, &answer.Settings); err != nil {
-			return nil, fmt.Errorf("read the settings of transaction %s: %w", state.ID(), err)
-		}
+	if answer.Settings, err = readSettings(d.settings); err != nil {
+		return nil, err
 	}
 	answer.Parties = listed(answer.Parties)
 	return answer, nil

@@ -20,6 +20,7 @@ func (r *running) call(method, path, body string) (int, string, []byte) {
 	r.t.Helper()
 	req, err := http.NewRequest(method, "http"+strings.TrimPrefix(r.url, "ws")+path, strings.NewReader(body))
 	check(r.t, err)
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	check(r.t, err)
 	defer resp.Body.Close()
@@ -115,7 +116,10 @@ func TestRefusedRequests(t *testing.T) {
 		{"a bad id", "POST", host, `{"id": "a b"}`, 400, "bad-request"},
 		{"no id", "POST", host, `{}`, 400, "bad-request"},
 		{"a bad policy", "POST", host, `{"id": "x", "policy": "maybe"}`, 400, "bad-request"},
-		{"a bad quorum", "POST", host, `{"id": "x", "parties": ["a"], "quorum": 2}`, 400, "bad-request"},
+		{"a bad quorum", "POST", host, `{"id": "x", "parties": ["a", "a"], "quorum": 2}`, 400, "bad-request"},
+		{"a party without a name", "POST", host, `{"id": "x", "parties": [""]}`, 400, "bad-request"},
+		{"more than JSON", "POST", host, `{"id": "x"} more`, 400, "bad-request"},
+		{"too long", "POST", host, `{"id": "` + strings.Repeat("x", 5<<20) + `"}`, 413, "bad-request"},
 		{"a field without a name", "POST", host, `{"id": "x", "fields": {"": {"label": "", "required": false, "options": {}}}}`, 422, "name"},
 		{"an unknown transaction", "GET", "/v1/transactions/nope", "", 404, "not-found"},
 		{"a bad id to read", "GET", "/v1/transactions/a%20b", "", 400, "bad-request"},
@@ -178,5 +182,26 @@ func TestWithoutPlainDocumentsThereAreNone(t *testing.T) {
 	check(t, c.Wait(ctx, "the refusal", func() bool { return len(c.ErrorsLocked()) > 0 }))
 	if text := c.Errors()[0]; !strings.Contains(text, "transactions only") {
 		t.Errorf("told %q", text)
+	}
+}
+
+func TestSettingsThatARequestDoesNotMentionStay(t *testing.T) {
+	r := start(t, server.Options{Identify: server.DevIdentity})
+	const path = "/v1/transactions?user=hana&role=host"
+	r.transaction("POST", path, `{"id": "sale-1", "parties": ["alice", "bob"], "quorum": 2, "policy": "lock"}`, http.StatusCreated)
+	s := r.transaction("POST", path, `{"id": "sale-1", `+saleFields+`}`, http.StatusOK)
+	if len(s.Parties) != 2 || s.Quorum != 2 || s.Policy != "lock" {
+		t.Errorf("a request that names fields only left %+v", s)
+	}
+}
+
+func TestAPageOfAnotherOriginCannotPost(t *testing.T) {
+	r := start(t, server.Options{Identify: server.DevIdentity})
+	resp, err := http.Post("http"+strings.TrimPrefix(r.url, "ws")+"/v1/transactions?user=evil&role=host", "text/plain", strings.NewReader(`{"id": "x"}`))
+	check(t, err)
+	defer http.DefaultClient.CloseIdleConnections()
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusUnsupportedMediaType {
+		t.Errorf("as text: %d", resp.StatusCode)
 	}
 }

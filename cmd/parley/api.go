@@ -62,6 +62,9 @@ func (a api) do(ctx context.Context, method, path string, query url.Values, body
 	if err != nil {
 		return 0, err
 	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	if a.flags.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+a.flags.Token)
 	}
