@@ -260,6 +260,9 @@ func (d *document) changesFor(who Identity, id transaction.ID, fields map[string
 	if err = edit.SetFields(fields); err == nil {
 		change, err = edit.Change()
 	}
+	if err == nil { // by this server's limits, which the maker of changes does not know
+		_, err = crdt.DecodeChange(change.Chunk(), d.srv.opt.Limits.Change)
+	}
 	var refusal *crdt.Refusal
 	switch {
 	case errors.Is(err, transaction.ErrNothingToDo):

@@ -7,9 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"parley/crdt"
 	"parley/crdt/transaction"
 	"parley/server"
 	"parley/server/servertest"
+	"parley/sync/session"
 )
 
 const saleFields = `"fields": {"price": {"label": "Price", "required": true, "options": {
@@ -203,5 +205,13 @@ func TestAPageOfAnotherOriginCannotPost(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusUnsupportedMediaType {
 		t.Errorf("as text: %d", resp.StatusCode)
+	}
+}
+
+func TestRequestsKeepToTheLimitsOfChanges(t *testing.T) {
+	r := start(t, server.Options{Identify: server.DevIdentity, Limits: session.Limits{Change: crdt.Limits{Ops: 8}}})
+	status, _, text := r.call("POST", "/v1/transactions?user=hana&role=host", `{"id": "sale-1", `+saleFields+`}`)
+	if status != http.StatusUnprocessableEntity || !strings.Contains(string(text), "too-many-ops") {
+		t.Errorf("%d %s", status, text)
 	}
 }
