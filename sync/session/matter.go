@@ -67,7 +67,7 @@ func (m *matter) check(d *Document, c *crdt.Change, author transaction.Author) *
 	switch m.kind {
 	case matterUnknown:
 		if id, ok := transaction.OfGenesis(c); ok && id.Document() == d.id {
-			return checkBeginner(c, author)
+			return nil // it is nobody's, and every replica has it
 		}
 		return m.checkPlain(d, c)
 	case matterPlain:
@@ -79,15 +79,6 @@ func (m *matter) check(d *Document, c *crdt.Change, author transaction.Author) *
 		}
 		return state.Check(c, author, func(a crdt.ActorID) string { return m.owner[a] })
 	}
-}
-
-// checkBeginner lets those who may write begin a transaction: a first change is
-// nobody's, but what it begins is kept for ever.
-func checkBeginner(c *crdt.Change, author transaction.Author) *crdt.Refusal {
-	if author.Role == transaction.Host || author.Role == transaction.Party {
-		return nil
-	}
-	return &crdt.Refusal{Code: transaction.CodeReadOnly, Change: c.Hash, Reason: transaction.Sentence(transaction.CodeReadOnly)}
 }
 
 func (m *matter) checkPlain(d *Document, c *crdt.Change) *crdt.Refusal {
