@@ -35,6 +35,9 @@ func (m *matter) recognise(d *Document) {
 		return
 	}
 	m.kind = matterPlain
+	if g.ActorAt(0) != transaction.GenesisActor {
+		return // without decoding what it begins with
+	}
 	if first, err := crdt.DecodeChange(g.ChunkAt(0), d.cfg.Limits.Change); err == nil {
 		m.learn(d, first)
 	}
@@ -51,9 +54,9 @@ func (m *matter) learn(d *Document, first *crdt.Change) {
 	}
 }
 
-// own binds an actor to the first user who used it.
+// own binds an actor of a transaction to the first user who used it.
 func (m *matter) own(a crdt.ActorID, user string) {
-	if user == "" || a == transaction.GenesisActor {
+	if m.kind != matterTransaction || user == "" || a == transaction.GenesisActor {
 		return
 	}
 	if _, bound := m.owner[a]; !bound {
