@@ -38,16 +38,31 @@ type Event struct {
 func (s *State) History() []Event {
 	var all []Event
 	for i := range s.records {
-		for _, e := range s.records[i].events {
-			e.Superseded = slices.Clone(e.Superseded)
-			if e.User = s.actors[e.Actor].user; e.Pick != nil {
-				pick := *e.Pick
-				e.Pick, e.User = &pick, pick.By
-			}
-			all = append(all, e)
-		}
+		all = s.appendEvents(all, &s.records[i])
 	}
 	slices.SortFunc(all, func(a, b Event) int { return a.Op.Compare(b.Op) })
+	return all
+}
+
+// EventsOf returns what one change did, nil if it did nothing to a field or is
+// not there.
+func (s *State) EventsOf(change crdt.Hash) []Event {
+	i, ok := s.index[change]
+	if !ok {
+		return nil
+	}
+	return s.appendEvents(nil, &s.records[i])
+}
+
+func (s *State) appendEvents(all []Event, rec *record) []Event {
+	for _, e := range rec.events {
+		e.Superseded = slices.Clone(e.Superseded)
+		if e.User = s.actors[e.Actor].user; e.Pick != nil {
+			pick := *e.Pick
+			e.Pick, e.User = &pick, pick.By
+		}
+		all = append(all, e)
+	}
 	return all
 }
 

@@ -43,6 +43,15 @@ func parseHead58(s string) (crdt.Hash, error) {
 	return h, nil
 }
 
+// ParseHead reads a head in either of the forms that clients have it in: the 64
+// hexadecimal digits of Automerge, or automerge-repo's base58check.
+func ParseHead(s string) (crdt.Hash, error) {
+	if len(s) == 2*len(crdt.Hash{}) {
+		return crdt.ParseHash(s)
+	}
+	return parseHead58(s)
+}
+
 func checksum(h crdt.Hash) [headChecksum]byte {
 	inner := sha256.Sum256(h[:])
 	outer := sha256.Sum256(inner[:])

@@ -1,0 +1,90 @@
+package presence
+
+import (
+	"time"
+
+	"parley/crdt"
+)
+
+// Input is what can happen to a room. The set is closed.
+type Input interface{ input() }
+
+// Arrived says that a connection has opened the transaction. Peer is what tells
+// the return of a client from another client of the same user.
+type Arrived struct {
+	Conn   Conn
+	Peer   string
+	Person Person
+}
+
+// Synced says that a connection's client has for the first time all that is in
+// the document: who has only now begun to listen is told again who is here.
+type Synced struct{ Conn Conn }
+
+// Parted says that a connection has ended. Goodbye: its client said that it
+// would, and does not come back for it.
+type Parted struct {
+	Conn    Conn
+	Goodbye bool
+}
+
+// Heard is a message from a connection's client.
+type Heard struct {
+	Conn    Conn
+	Message Message
+}
+
+// Measured is a connection's round trip time, measured just now.
+type Measured struct {
+	Conn      Conn
+	RoundTrip time.Duration
+}
+
+// Advanced says that further changes of the document are on disk.
+type Advanced struct{ Because Cause }
+
+// Set says what the transaction's settings are now, on disk.
+type Set struct{ Settings Settings }
+
+// Stored says that the resolution which [Resolve] asked for is on disk.
+type Stored struct{}
+
+// Ticked lets time pass: it is due at [Room.Wake]. Who was to be back by now has
+// left with it, and with nothing else, so that a server which shuts down can
+// keep people from leaving by not ticking.
+type Ticked struct{}
+
+func (Arrived) input()  {}
+func (Synced) input()   {}
+func (Parted) input()   {}
+func (Heard) input()    {}
+func (Measured) input() {}
+func (Advanced) input() {}
+func (Set) input()      {}
+func (Stored) input()   {}
+func (Ticked) input()   {}
+
+// Cause is the change for which a readiness lapsed.
+type Cause struct {
+	Field  string    // that it changed; "" if it changed none
+	User   string    // who made it
+	Change crdt.Hash // its hash
+}
+
+// Output is what a room's owner has to do. The set is closed.
+type Output interface{ output() }
+
+// Send is a message for a connection, or for all that have arrived and not
+// parted. All of them may be lost: a later roster holds what they said, but for
+// what was rejected.
+type Send struct {
+	To   Conn // 0: all
+	Data []byte
+}
+
+// Resolve asks for a resolution to be made durable, and then for [Stored].
+// Nobody may hear of it before that.
+type Resolve struct{ Resolution Resolution }
+
+func (Send) output()    {}
+func (Resolve) output() {}

@@ -1,0 +1,370 @@
+package presence
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"parley/crdt"
+	"parley/crdt/transaction"
+)
+
+// Subject is the document that a room is about, as it is on disk.
+type Subject interface {
+	// Heads are sorted. There are some: a document without changes has no room.
+	Heads() []crdt.Hash
+	// Settled reports whether nothing was accepted that is not on disk.
+	Settled() bool
+	Contested() []string // fields with several live picks, sorted
+	Missing() []string   // required fields without one, sorted
+}
+
+// Config is what the rooms of a server have in common.
+type Config struct {
+	// Grace is how long a user who has lost the last connection may take to come
+	// back and have never left (default 8 s).
+	Grace time.Duration
+}
+
+// DefaultGrace is the grace of a Config that says none.
+const DefaultGrace = 8 * time.Second
+
+// Room is the participants of one transaction and their readiness. It belongs
+// to one goroutine.
+type Room struct {
+	grace    time.Duration
+	subject  Subject
+	settings Settings
+
+	conns map[Conn]*connection
+	users map[string]*participant
+	ticks uint64 // counts what happens, for an order
+
+	resolutions int         // how many there are
+	resolution  *Resolution // the newest, on disk
+	sealing     *Resolution // asked for, and not known to be on disk
+
+	teller teller
+}
+
+// connection is one client that has the transaction open.
+type connection struct {
+	conn   Conn
+	peer   string
+	person Person
+	away   bool // it took leave, and listens only
+	trip   time.Duration
+	focus  string
+	order  uint64 // when it last said where the user is
+
+	wants bool      // the roster, whatever others are told
+	told  time.Time // when it last got what it wanted
+}
+
+// participant is one user who is here.
+type participant struct {
+	user  string
+	name  string
+	role  transaction.Role
+	since time.Time
+	conns []*connection        // in the order of their arrival
+	lost  map[string]time.Time // until when each peer that lost its connection may be back
+	ready []crdt.Hash          // what the user is ready for; nil: nothing
+	lapse *Cause
+	trip  time.Duration // as it was last told
+}
+
+// New returns a room without anybody in it. resolutions are the transaction's,
+// in the order in which they were made.
+func New(cfg Config, subject Subject, settings Settings, resolutions []Resolution) *Room {
+	r := &Room{
+		grace: cmp.Or(cfg.Grace, DefaultGrace), subject: subject, settings: settings,
+		conns: make(map[Conn]*connection), users: make(map[string]*participant),
+		resolutions: len(resolutions),
+	}
+	if len(resolutions) > 0 {
+		r.resolution = &resolutions[len(resolutions)-1]
+	}
+	return r
+}
+
+// Step applies one input and appends what is to be done to out.
+func (r *Room) Step(now time.Time, in Input, out []Output) []Output {
+	r.ticks++
+	switch in := in.(type) {
+	case Arrived:
+		r.arrive(now, in)
+	case Synced:
+		if c, ok := r.conns[in.Conn]; ok {
+			c.wants, c.told = true, time.Time{}
+		}
+	case Parted:
+		r.part(now, in)
+	case Heard:
+		out = r.hear(now, in, out)
+	case Measured:
+		r.measure(now, in)
+	case Advanced:
+		out = r.lapse(in.Because, out)
+		r.teller.changed(now)
+	case Set:
+		r.settings = in.Settings
+		r.teller.changed(now)
+	case Stored:
+		out = r.resolved(now, out)
+	case Ticked:
+		r.expire(now)
+	}
+	out = r.resolve(now, out)
+	return r.tell(now, out)
+}
+
+// Empty reports whether nobody is here, nor expected back.
+func (r *Room) Empty() bool { return len(r.users) == 0 }
+
+// AnyReady reports whether somebody is ready, so that [Advanced] needs a cause.
+func (r *Room) AnyReady() bool {
+	for _, p := range r.users {
+		if p.ready != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Sealed reports whether the document's accepted changes, whose heads are given,
+// are an agreement that further changes must not undo: one that is on disk, or
+// on its way there.
+func (r *Room) Sealed(heads []crdt.Hash) bool {
+	return r.settings.Policy == Lock && (r.resolution.Over(heads) || r.sealing.Over(heads))
+}
+
+// Sealing reports whether a resolution is on its way to the disk: it may be
+// acted on and not spoken of.
+func (r *Room) Sealing() bool { return r.sealing != nil }
+
+// Wake returns when [Ticked] is due, the zero time if nothing waits.
+func (r *Room) Wake() time.Time {
+	wake := r.nextTelling()
+	for _, p := range r.users {
+		for _, until := range p.lost {
+			wake = earlier(wake, until)
+		}
+	}
+	return wake
+}
+
+// earlier takes the zero time for never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (r *Room) arrive(now time.Time, in Arrived) {
+	c := &connection{conn: in.Conn, peer: in.Peer, person: in.Person, wants: true}
+	r.conns[in.Conn] = c
+	r.enter(now, c)
+}
+
+// enter makes a connection its user's.
+func (r *Room) enter(now time.Time, c *connection) {
+	user := c.person.User
+	if user == "" {
+		return
+	}
+	p := r.users[user]
+	if p != nil && p.expired(now) { // nobody has ticked yet
+		delete(r.users, user)
+		p = nil
+	}
+	if p == nil {
+		p = &participant{user: user, since: now, lost: make(map[string]time.Time)}
+		r.users[user] = p
+	}
+	delete(p.lost, c.peer)
+	// The client is back: its older connection is the dead half of a link.
+	p.conns = slices.DeleteFunc(p.conns, func(older *connection) bool { return older.peer == c.peer })
+	p.conns = append(p.conns, c)
+	p.identify()
+	r.teller.changed(now)
+}
+
+// identify makes the user what the connections say: called as on the newest, and
+// a party if any of them is one.
+func (p *participant) identify() {
+	p.name, p.role = p.conns[len(p.conns)-1].person.Name, ""
+	for _, c := range p.conns {
+		if rank(c.person.Role) > rank(p.role) {
+			p.role = c.person.Role
+		}
+	}
+}
+
+// rank orders roles by how much of the agreement depends on them.
+func rank(role transaction.Role) int {
+	return slices.Index([]transaction.Role{"", transaction.Viewer, transaction.Auditor, transaction.Host, transaction.Party}, role)
+}
+
+// expired reports whether everybody who might have come back should be here.
+func (p *participant) expired(now time.Time) bool {
+	if len(p.conns) > 0 {
+		return false
+	}
+	for _, until := range p.lost {
+		if now.Before(until) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Room) part(now time.Time, in Parted) {
+	c, ok := r.conns[in.Conn]
+	if !ok {
+		return
+	}
+	delete(r.conns, in.Conn)
+	p := r.holder(c)
+	if p == nil {
+		return
+	}
+	r.remove(now, p, c)
+	if !in.Goodbye {
+		p.lost[c.peer] = now.Add(r.grace)
+	}
+	if len(p.conns) == 0 && len(p.lost) == 0 {
+		delete(r.users, p.user)
+	}
+}
+
+// holder returns the participant whose connection c is, nil if it is nobody's:
+// without a name, away, or replaced by a newer one.
+func (r *Room) holder(c *connection) *participant {
+	p := r.users[c.person.User]
+	if p == nil || !slices.Contains(p.conns, c) {
+		return nil
+	}
+	return p
+}
+
+func (r *Room) remove(now time.Time, p *participant, c *connection) {
+	p.conns = slices.DeleteFunc(p.conns, func(other *connection) bool { return other == c })
+	if len(p.conns) > 0 {
+		p.identify()
+	}
+	r.teller.changed(now)
+}
+
+// expire makes those leave who have not come back in time.
+func (r *Room) expire(now time.Time) {
+	for user, p := range r.users {
+		before := len(p.lost)
+		maps.DeleteFunc(p.lost, func(_ string, until time.Time) bool { return !now.Before(until) })
+		if before > 0 && len(p.lost) == 0 && len(p.conns) == 0 {
+			delete(r.users, user)
+			r.teller.changed(now)
+		}
+	}
+}
+
+func (r *Room) hear(now time.Time, in Heard, out []Output) []Output {
+	c, ok := r.conns[in.Conn]
+	if !ok {
+		return out
+	}
+	switch m := in.Message.(type) {
+	case Ready:
+		r.comeBack(now, c)
+		return r.ready(now, c, m.Heads, out)
+	case Unready:
+		if p := r.holder(c); p != nil && p.ready != nil {
+			p.ready = nil
+			r.teller.changed(now)
+		}
+	case Focus:
+		r.comeBack(now, c)
+		r.focus(now, c, m.Field)
+	case Ping:
+		return append(out, Send{To: c.conn, Data: (&Pong{N: m.N}).Encode()})
+	case Leave:
+		r.leave(now, c)
+	case Ask:
+		c.wants = true
+	case Wrong:
+		return append(out, Send{To: c.conn, Data: (&Rejected{Of: m.Kind, Code: CodeBadMessage, Message: m.Reason}).Encode()})
+	}
+	return out
+}
+
+// comeBack makes one who took leave a participant again.
+func (r *Room) comeBack(now time.Time, c *connection) {
+	if c.away {
+		c.away = false
+		r.enter(now, c)
+	}
+}
+
+// leave takes a connection out, and its user if it was the last: whatever was
+// lost before is not waited for.
+func (r *Room) leave(now time.Time, c *connection) {
+	p := r.holder(c)
+	if p == nil {
+		return
+	}
+	c.away, c.focus = true, ""
+	r.remove(now, p, c)
+	if len(p.conns) == 0 {
+		delete(r.users, p.user)
+	}
+}
+
+func (r *Room) focus(now time.Time, c *connection, field string) {
+	p := r.holder(c)
+	if p == nil {
+		return
+	}
+	before := p.focus()
+	c.focus, c.order = field, r.ticks
+	if p.focus() != before {
+		r.teller.changed(now)
+	}
+}
+
+// focus is where the user last went, of the connections there are.
+func (p *participant) focus() string {
+	if len(p.conns) == 0 {
+		return ""
+	}
+	return slices.MaxFunc(p.conns, func(a, b *connection) int { return cmp.Compare(a.order, b.order) }).focus
+}
+
+func (r *Room) measure(now time.Time, in Measured) {
+	c, ok := r.conns[in.Conn]
+	if !ok {
+		return
+	}
+	c.trip = in.RoundTrip
+	if p := r.holder(c); p != nil && notable(p.trip, p.roundTrip()) {
+		r.teller.changed(now)
+	}
+}
+
+// notable reports whether a round trip time is worth telling: it is always told
+// with what else there is.
+func notable(told, is time.Duration) bool {
+	const least = 20 * time.Millisecond
+	return told == 0 || (is-told).Abs() >= max(least, told/2)
+}
+
+// roundTrip is the best of the user's connections, 0 if none is known.
+func (p *participant) roundTrip() (best time.Duration) {
+	for _, c := range p.conns {
+		if c.trip > 0 && (best == 0 || c.trip < best) {
+			best = c.trip
+		}
+	}
+	return best
+}

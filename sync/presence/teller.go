@@ -1,0 +1,136 @@
+package presence
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// tellEvery is the least time between two rosters to everybody, or between
+	// two that one client asks for.
+	tellEvery = 100 * time.Millisecond
+	// crowd is how many participants there may be before rosters are told less
+	// often: each is as long as there are people, and goes to as many.
+	crowd = 50
+	// settleWithin is how long a roster may wait for the disk: what is contested
+	// is costly to tell as of earlier heads.
+	settleWithin = time.Second
+)
+
+// teller decides when everybody is told the roster. The zero value has told it.
+type teller struct {
+	rev   uint64
+	fresh bool      // rev has been given to a roster
+	since time.Time // when there was first something to tell; zero: all was told
+	last  time.Time // when everybody was last told
+}
+
+// changed notes that the roster is not what it was.
+func (t *teller) changed(now time.Time) {
+	if t.since.IsZero() {
+		t.since = now
+	}
+	t.fresh = false
+}
+
+// pause is the least time between two rosters to everybody.
+func (r *Room) pause() time.Duration {
+	return tellEvery * time.Duration(max(1, len(r.users)/crowd))
+}
+
+// nextTelling is when a roster is due, zero if none is.
+func (r *Room) nextTelling() time.Time {
+	var wake time.Time
+	if !r.teller.since.IsZero() {
+		wake = r.teller.last.Add(r.pause())
+		if !r.subject.Settled() {
+			wake = later(wake, r.teller.since.Add(settleWithin))
+		}
+	}
+	for _, c := range r.conns {
+		if c.wants {
+			wake = earlier(wake, c.told.Add(tellEvery))
+		}
+	}
+	return wake
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// tell sends the roster to everybody if that is due, and else to those who have
+// only now come or asked.
+func (r *Room) tell(now time.Time, out []Output) []Output {
+	if next := r.nextTelling(); next.IsZero() || now.Before(next) {
+		return out
+	}
+	all := r.tellsAll(now)
+	var data []byte
+	for _, conn := range slices.Sorted(maps.Keys(r.conns)) {
+		c := r.conns[conn]
+		if all {
+			c.wants, c.told = false, now
+			continue
+		}
+		if !c.wants || now.Before(c.told.Add(tellEvery)) {
+			continue
+		}
+		if data == nil {
+			data = r.roster().Encode()
+		}
+		c.wants, c.told = false, now
+		out = append(out, Send{To: conn, Data: data})
+	}
+	if !all {
+		return out
+	}
+	r.teller.since, r.teller.last = time.Time{}, now
+	return append(out, Send{Data: r.roster().Encode()})
+}
+
+// tellsAll reports whether everybody is to be told now.
+func (r *Room) tellsAll(now time.Time) bool {
+	t := &r.teller
+	return !t.since.IsZero() && !now.Before(t.last.Add(r.pause())) &&
+		(r.subject.Settled() || !now.Before(t.since.Add(settleWithin)))
+}
+
+// roster is how it stands.
+func (r *Room) roster() *Roster {
+	if !r.teller.fresh {
+		r.teller.rev++
+		r.teller.fresh = true
+	}
+	roster := &Roster{
+		Rev: r.teller.rev, Heads: r.subject.Heads(), Policy: r.settings.Policy,
+		Contested: r.subject.Contested(), Missing: r.subject.Missing(),
+	}
+	roster.Needed, roster.Quorum = r.needed()
+	if r.resolution.Over(roster.Heads) {
+		roster.Resolution = r.resolution
+	}
+	for _, user := range slices.Sorted(maps.Keys(r.users)) {
+		roster.Participants = append(roster.Participants, r.users[user].show())
+	}
+	return roster
+}
+
+func (p *participant) show() Participant {
+	p.trip = p.roundTrip()
+	state := Online
+	if len(p.conns) == 0 {
+		state = Reconnecting
+	}
+	return Participant{
+		User: p.user, Name: p.name, Role: p.role, State: state, Connections: len(p.conns),
+		Ready: p.ready != nil, Focus: p.focus(), Since: p.since.UnixMilli(), RoundTrip: p.trip, Lapsed: p.lapse,
+	}
+}
+
+// Roster returns how it stands, for those who ask otherwise than by message.
+func (r *Room) Roster() *Roster { return r.roster() }
