@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"parley/crdt"
-	"parley/crdt/transaction"
+	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/session"
 	"parley/sync/wire"
@@ -31,7 +31,7 @@ func newAbuserWith(t *testing.T, lim session.Limits) *abuser {
 	t.Helper()
 	lim = lim.WithDefaults()
 	a := &abuser{t: t, id: crdt.DocumentID{1}}
-	a.conn = session.NewConn(1, transaction.Author{}, &session.ConnConfig{Self: "s", Storage: "st", Limits: lim})
+	a.conn = session.NewConn(1, presence.Person{}, &session.ConnConfig{Self: "s", Storage: "st", Limits: lim})
 	if _, ok := a.conn.Receive(wire.Append(nil, &wire.Join{SenderID: "p"})).(session.Joined); !ok {
 		t.Fatal("no join")
 	}

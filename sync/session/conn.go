@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"parley/crdt"
-	"parley/crdt/transaction"
+	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/wire"
 )
@@ -30,7 +30,7 @@ type ConnConfig struct {
 type Conn struct {
 	cfg    *ConnConfig
 	id     ConnID
-	author transaction.Author
+	person presence.Person
 
 	peer      Peer // zero until the join
 	joined    bool
@@ -45,9 +45,9 @@ type sessionCount struct {
 }
 
 // NewConn returns the machine of a connection that has just been accepted from
-// author.
-func NewConn(id ConnID, author transaction.Author, cfg *ConnConfig) *Conn {
-	return &Conn{cfg: cfg, id: id, author: author}
+// a person.
+func NewConn(id ConnID, person presence.Person, cfg *ConnConfig) *Conn {
+	return &Conn{cfg: cfg, id: id, person: person}
 }
 
 // Event is what one frame comes to: [Joined], [Deliver], [Subscribe], [Reply],
@@ -84,6 +84,8 @@ type Close struct {
 	Code   CloseCode
 	Reason string
 	Frame  []byte
+	// Goodbye: the client took leave. The documents are told so in [GoneInput].
+	Goodbye bool
 }
 
 func (Joined) event()    {}
@@ -138,7 +140,7 @@ func (c *Conn) receive(frame []byte) Event {
 	case *wire.RemoteHeadsChanged:
 		return c.deliver(m.SenderID, m.DocumentID, &RemoteHeadsInput{From: c.peer, Heads: m.NewHeads})
 	case *wire.Leave:
-		return Close{Code: CloseNormal, Reason: "goodbye"}
+		return Close{Code: CloseNormal, Reason: "goodbye", Goodbye: true}
 	}
 	return nil // error, peer and unknown types say nothing to a server
 }
@@ -175,7 +177,7 @@ func (c *Conn) join(m *wire.Join) Event {
 		return c.refuse(CloseBadFrame, "the peer id is this server's own: choose another")
 	}
 	c.joined = true
-	c.peer = Peer{Conn: c.id, ID: m.SenderID, Author: c.author}
+	c.peer = Peer{Conn: c.id, ID: m.SenderID, Person: c.person}
 	if !m.Metadata.IsEphemeral {
 		c.peer.Storage = m.Metadata.StorageID
 	}

@@ -14,7 +14,7 @@ package session
 
 import (
 	"parley/crdt"
-	"parley/crdt/transaction"
+	"parley/sync/presence"
 	"parley/sync/wire"
 )
 
@@ -29,8 +29,8 @@ type Peer struct {
 	// Storage names the store behind the peer. It is empty for a peer that has
 	// none or whose store is ephemeral.
 	Storage wire.StorageID
-	// Author is whose connection it is, as the server knows it.
-	Author transaction.Author
+	// Person is whose connection it is, as the server knows it.
+	Person presence.Person
 }
 
 // Limits bound what one client may cost. Zero fields take the defaults.

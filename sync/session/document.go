@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"parley/crdt"
+	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/wire"
 )
@@ -29,6 +30,8 @@ type DocumentConfig struct {
 	// PlainDocuments admits documents that are not transactions.
 	PlainDocuments bool
 	Limits         Limits // with defaults set
+	// Presence is what the rooms of transactions have in common.
+	Presence presence.Config
 }
 
 // Document is the machine of one document: the gate and the graph, a sync
@@ -45,8 +48,15 @@ type Document struct {
 	held     heldChanges
 	remote   remoteHeads
 
-	matter  matter   // what the document is about: a transaction, as a rule
-	users   []string // who delivered each accepted change
+	matter matter   // what the document is about: a transaction, as a rule
+	users  []string // who delivered each accepted change
+
+	room        *presence.Room        // nil until the document is a transaction on disk
+	settings    presence.Settings     // on disk
+	resolutions []presence.Resolution // on disk, in their order
+	sealing     *presence.Resolution  // asked for, not yet on disk
+	roomOut     []presence.Output
+
 	session wire.SessionID
 	count   uint64 // of our own ephemeral messages in session
 }
@@ -62,6 +72,7 @@ type peer struct {
 	remotes map[wire.StorageID]struct{}
 	kept    int  // bytes of its last message that are accounted for
 	pending bool // Pending was said and Pull has not been called since
+	synced  bool // it has had all that there is
 }
 
 // status is what is known of a peer's hold on the document (DocSynchronizer's
@@ -85,6 +96,10 @@ type Stored struct {
 	Document *crdt.Document // all its changes durable
 	Snapshot *crdt.Snapshot // nil if there is none
 	Users    []string       // who delivered each change first, in the graph's order
+	// Settings and Resolutions are a transaction's; resolutions in the order in
+	// which they were made.
+	Settings    presence.Settings
+	Resolutions []presence.Resolution
 }
 
 // NewDocument returns the machine of a document. session must be new: it names
@@ -93,8 +108,10 @@ func NewDocument(id crdt.DocumentID, cfg *DocumentConfig, stored Stored, session
 	d := &Document{
 		id: id, cfg: cfg, doc: stored.Document, snapshot: stored.Snapshot, users: stored.Users,
 		peers: make(map[ConnID]*peer), session: session,
+		settings: stored.Settings, resolutions: stored.Resolutions,
 	}
 	d.matter.recognise(d)
+	d.openRoom()
 	return d
 }
 
@@ -113,33 +130,48 @@ func (d *Document) Peers() int { return len(d.order) }
 // Settled reports whether everything accepted is on disk.
 func (d *Document) Settled() bool { return d.Graph().Durable() == d.Graph().Len() }
 
-// Waits reports whether something in the document waits for time to pass, so
-// that a [TickInput] now and then is needed.
-func (d *Document) Waits() bool { return len(d.held.byMissing) > 0 }
+// Wake returns when a [TickInput] is due, the zero time if nothing in the
+// document waits for time to pass.
+func (d *Document) Wake() time.Time {
+	wake := d.held.wake()
+	if d.room != nil {
+		if w := d.room.Wake(); wake.IsZero() || !w.IsZero() && w.Before(wake) {
+			wake = w
+		}
+	}
+	return wake
+}
 
 // Step applies one input and appends what the shell has to do to out.
 func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
-	if from, about := sender(in); about && !d.served() {
+	from, content := sender(in)
+	if content && !d.served() {
 		return append(out, d.unavailable(from))
+	}
+	if from.Conn != 0 {
+		out = d.open(now, from, out)
 	}
 	switch in := in.(type) {
 	case *SyncInput:
 		out = d.receive(now, in, out)
 	case *UnavailableInput:
-		d.open(in.From).status = statusUnavailable
+		d.peers[from.Conn].status = statusUnavailable
 		out = d.answerRequests(out)
 	case *EphemeralInput:
-		d.open(in.From)
-		if d.cfg.PlainDocuments || d.matter.kind == matterTransaction {
-			out = d.relay(in, out)
-		}
+		out = d.ephemeral(now, in, out)
 	case *RemoteHeadsInput:
-		d.open(in.From)
 		out = d.learnRemoteHeads(now, in, out)
 	case *SubscribeInput:
 		out = d.subscribe(in, out)
 	case *GoneInput:
-		out = d.leave(in.Conn, out)
+		out = d.leave(now, in, out)
+	case *MeasuredInput:
+		out = d.inRoom(now, presence.Measured{Conn: presence.Conn(in.Conn), RoundTrip: in.RoundTrip}, out)
+	case *SettingsInput:
+		d.settings = in.Settings
+		out = d.inRoom(now, presence.Set{Settings: in.Settings}, out)
+	case *SealedInput:
+		out = d.sealed(now, out)
 	case *DurableInput:
 		out = d.durable(now, in.N, out)
 	case *FailedInput:
@@ -147,12 +179,14 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 	case *SnapshotInput:
 		d.snapshot = in.Snapshot
 	case *TickInput:
+		out = d.inRoom(now, presence.Ticked{}, out)
 	}
 	return d.held.expire(now, out)
 }
 
-// sender returns who says something about the document's content.
-func sender(in Input) (Peer, bool) {
+// sender returns who says something, the zero Peer if nobody does, and whether
+// it is about the document's content.
+func sender(in Input) (from Peer, content bool) {
 	switch in := in.(type) {
 	case *SyncInput:
 		return in.From, true
@@ -160,6 +194,10 @@ func sender(in Input) (Peer, bool) {
 		return in.From, true
 	case *RemoteHeadsInput:
 		return in.From, true
+	case *UnavailableInput:
+		return in.From, false
+	case *SubscribeInput:
+		return in.From, false
 	}
 	return Peer{}, false
 }
@@ -176,19 +214,19 @@ func (d *Document) unavailable(to Peer) Send {
 	})}
 }
 
-// open returns the peer's entry, making it at its first message.
-func (d *Document) open(from Peer) *peer {
-	if p, ok := d.peers[from.Conn]; ok {
-		return p
+// open makes an entry for a peer at its first message.
+func (d *Document) open(now time.Time, from Peer, out []Output) []Output {
+	if _, ok := d.peers[from.Conn]; ok {
+		return out
 	}
 	p := &peer{Peer: from}
 	d.peers[from.Conn] = p
 	d.order = append(d.order, p)
-	return p
+	return d.inRoom(now, p.arrived(), out)
 }
 
 func (d *Document) receive(now time.Time, in *SyncInput, out []Output) []Output {
-	p := d.open(in.From)
+	p := d.peers[in.From.Conn]
 	first := d.Graph().Len()
 	for _, c := range in.Changes {
 		out = d.admit(now, p, c, out)
@@ -288,11 +326,11 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 		next := queue[0]
 		queue = queue[1:]
 		result := d.doc.AddIf(next.change, func(c *crdt.Change) *crdt.Refusal {
-			return d.matter.check(d, c, next.peer.Author)
+			return d.matter.check(d, c, next.peer.Person.Author())
 		})
 		switch result.Status {
 		case crdt.Accepted:
-			d.accepted(next.change, next.peer.Author)
+			d.accepted(next.change, next.peer.Person.Author())
 			var ready []admission
 			ready, out = d.release(next.change.Hash, out)
 			queue = append(queue, ready...)
@@ -364,6 +402,10 @@ func (d *Document) take(now time.Time, p *peer, m *protocol.Message, out []Outpu
 	if p.status == statusHas && p.hasOnlyRefused(m.Heads) {
 		p.status = statusUnavailable // it has nothing that we would take
 	}
+	if !p.synced && len(m.Heads) > 0 && slices.Equal(crdt.SortHashes(slices.Clone(m.Heads)), d.Graph().Heads()) {
+		p.synced = true
+		out = d.inRoom(now, presence.Synced{Conn: presence.Conn(p.Conn)}, out)
+	}
 	return p.mark(out)
 }
 
@@ -399,6 +441,7 @@ func (p *peer) mark(out []Output) []Output {
 // durable moves the mark up to which peers may hear of changes: this is where
 // an acknowledgement becomes possible.
 func (d *Document) durable(now time.Time, n int, out []Output) []Output {
+	first := d.Graph().Durable()
 	d.Graph().MarkDurable(n)
 	out = d.learnOwnHeads(now, out)
 	for _, p := range d.order {
@@ -409,6 +452,7 @@ func (d *Document) durable(now time.Time, n int, out []Output) []Output {
 		}
 		out = p.mark(out)
 	}
+	out = d.advance(now, first, out)
 	return d.answerRequests(out)
 }
 
@@ -466,13 +510,15 @@ func (d *Document) answerRequests(out []Output) []Output {
 	return out
 }
 
-func (d *Document) leave(conn ConnID, out []Output) []Output {
+func (d *Document) leave(now time.Time, in *GoneInput, out []Output) []Output {
+	conn := in.Conn
 	if _, ok := d.peers[conn]; !ok {
 		return out
 	}
 	delete(d.peers, conn)
 	d.order = slices.DeleteFunc(d.order, func(p *peer) bool { return p.Conn == conn })
 	out = d.held.drop(conn, out)
+	out = d.inRoom(now, presence.Parted{Conn: presence.Conn(conn), Goodbye: in.Goodbye}, out)
 	return d.answerRequests(out)
 }
 
@@ -493,6 +539,20 @@ func (d *Document) disconnect(p *peer, code CloseCode, reason string) Disconnect
 	return Disconnect{p.Conn, Close{Code: code, Reason: reason, Frame: wire.Append(nil, &wire.ProtocolError{
 		SenderID: d.cfg.Self, TargetID: p.ID, Message: reason,
 	})}}
+}
+
+// ephemeral takes what is addressed to us, in a transaction or in what may become
+// one, and hands what is an application's own to the other peers.
+func (d *Document) ephemeral(now time.Time, in *EphemeralInput, out []Output) []Output {
+	if d.matter.kind != matterPlain {
+		if m, ours := presence.Decode(in.Message.Data); ours {
+			return d.hear(now, d.peers[in.From.Conn], m, out)
+		}
+	}
+	if !d.cfg.PlainDocuments && d.matter.kind != matterTransaction {
+		return out
+	}
+	return d.relay(in, out)
 }
 
 // relay hands an ephemeral message to every other peer of the document. It

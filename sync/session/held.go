@@ -99,6 +99,14 @@ func (hs *heldChanges) release(hash crdt.Hash, out []Output) ([]heldChange, []Ou
 	return freed, out
 }
 
+// wake returns when something has waited too long, zero if nothing waits.
+func (hs *heldChanges) wake() time.Time {
+	if len(hs.byMissing) == 0 {
+		return time.Time{}
+	}
+	return hs.oldest.Add(heldFor)
+}
+
 // expire drops what has waited too long.
 func (hs *heldChanges) expire(now time.Time, out []Output) []Output {
 	if len(hs.byMissing) == 0 || now.Sub(hs.oldest) < heldFor {

@@ -1,7 +1,10 @@
 package session
 
 import (
+	"time"
+
 	"parley/crdt"
+	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/wire"
 )
@@ -47,8 +50,23 @@ type SubscribeInput struct {
 	Add, Remove []wire.StorageID
 }
 
-// GoneInput says that a connection has ended.
-type GoneInput struct{ Conn ConnID }
+// GoneInput says that a connection has ended. Goodbye: its client had said so.
+type GoneInput struct {
+	Conn    ConnID
+	Goodbye bool
+}
+
+// MeasuredInput is a connection's round trip time, measured just now.
+type MeasuredInput struct {
+	Conn      ConnID
+	RoundTrip time.Duration
+}
+
+// SettingsInput says what a transaction's settings are now, on disk.
+type SettingsInput struct{ Settings presence.Settings }
+
+// SealedInput says that the resolution which a [Seal] asked for is on disk.
+type SealedInput struct{}
 
 // DurableInput says that the first N changes of the graph are on disk.
 type DurableInput struct{ N int }
@@ -63,7 +81,7 @@ type FailedInput struct {
 // SnapshotInput hands over a newer snapshot of the document.
 type SnapshotInput struct{ Snapshot *crdt.Snapshot }
 
-// TickInput lets time pass for a document in which nothing else happens.
+// TickInput lets time pass for a document: it is due at [Document.Wake].
 type TickInput struct{}
 
 func (*SyncInput) input()        {}
@@ -72,6 +90,9 @@ func (*EphemeralInput) input()   {}
 func (*RemoteHeadsInput) input() {}
 func (*SubscribeInput) input()   {}
 func (*GoneInput) input()        {}
+func (*MeasuredInput) input()    {}
+func (*SettingsInput) input()    {}
+func (*SealedInput) input()      {}
 func (*DurableInput) input()     {}
 func (*FailedInput) input()      {}
 func (*SnapshotInput) input()    {}
@@ -84,6 +105,11 @@ type Output interface{ output() }
 // of the graph to be made durable, then for a [DurableInput] of To. Nothing
 // about them leaves the process before that.
 type Commit struct{ From, To int }
+
+// Seal asks for a resolution to be made durable, behind every commit that was
+// asked for before, then for a [SealedInput]. Nothing about it leaves the process
+// before that.
+type Seal struct{ Resolution presence.Resolution }
 
 // Pending says that [Document.Pull] may have a sync message for Conn: call it
 // when the connection can take a frame. It is said once until the next Pull.
@@ -121,6 +147,7 @@ type Disconnect struct {
 }
 
 func (Commit) output()     {}
+func (Seal) output()       {}
 func (Pending) output()    {}
 func (Send) output()       {}
 func (Held) output()       {}

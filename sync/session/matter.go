@@ -5,6 +5,7 @@ import (
 
 	"parley/crdt"
 	"parley/crdt/transaction"
+	"parley/sync/presence"
 )
 
 // codePlainDocument refuses what is no transaction where only those are kept.
@@ -76,6 +77,9 @@ func (m *matter) check(d *Document, c *crdt.Change, author transaction.Author) *
 	case matterPlain:
 		return m.checkPlain(d, c)
 	default:
+		if d.isSealed() {
+			return &crdt.Refusal{Code: presence.CodeSealed, Change: c.Hash, Reason: presence.SealedSentence}
+		}
 		state, err := m.transaction(d)
 		if err != nil {
 			return &crdt.Refusal{Code: transaction.CodeGenesis, Change: c.Hash, Reason: err.Error()}

@@ -4,32 +4,20 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"parley/crdt"
+	"parley/sync/presence"
 	"parley/sync/wire"
 )
 
 // maxNamed is how many changes one rejected message names.
 const maxNamed = 1000
 
-// envelope is how Parley's own messages travel: as the CBOR value of an
-// automerge-repo ephemeral message.
-type envelope struct {
-	Parley any `cbor:"parley"`
-}
-
-// rejected tells the sender of changes that they were refused.
-type rejected struct {
-	T       string   `cbor:"t"`       // "rejected"
-	Changes []string `cbor:"changes"` // hashes in hexadecimal
-	Code    string   `cbor:"code"`
-	Message string   `cbor:"message"` // a sentence for people
-}
-
 // tellRefusals names what was refused in this step to who sent it, by code: a
 // client's whole history can hang on one change.
 func (d *Document) tellRefusals(out []Output) []Output {
+	if d.sealing != nil {
+		return d.keepRefusals(out)
+	}
 	for _, p := range d.order {
 		refusals := p.toTell
 		p.toTell = nil
@@ -64,24 +52,27 @@ func (d *Document) tell(p *peer, same []*crdt.Refusal, out []Output) []Output {
 		})})
 	}
 	for batch := range slices.Chunk(same, maxNamed) {
-		m := rejected{T: "rejected", Code: string(batch[0].Code), Message: batch[0].Reason}
+		m := presence.Rejected{Code: batch[0].Code, Message: batch[0].Reason}
 		for _, r := range batch {
-			m.Changes = append(m.Changes, r.Change.String())
+			m.Changes = append(m.Changes, r.Change)
 		}
-		out = append(out, Send{Conn: p.Conn, Frame: d.message(p, m)})
+		out = append(out, Send{Conn: p.Conn, Frame: d.message(p, m.Encode())})
 	}
 	return out
 }
 
-// message is a frame with a message of Parley's own.
-func (d *Document) message(p *peer, body any) []byte {
-	data, err := cbor.Marshal(envelope{body})
-	if err != nil {
-		panic("session: encode a message of ours: " + err.Error())
+// maxKept is how many refusals to one peer may wait for a resolution to be on
+// disk.
+const maxKept = 4096
+
+// keepRefusals keeps them while a resolution is on its way to the disk: they may
+// be because of it, and would tell of it.
+func (d *Document) keepRefusals(out []Output) []Output {
+	for _, p := range d.order {
+		if len(p.toTell) > maxKept {
+			p.toTell = nil
+			out = append(out, d.disconnect(p, CloseOverloaded, "too many changes wait for the disk: please come back later"))
+		}
 	}
-	d.count++
-	return wire.Append(nil, &wire.Ephemeral{
-		SenderID: d.cfg.Self, TargetID: p.ID, DocumentID: d.id,
-		Count: d.count, SessionID: d.session, Data: data,
-	})
+	return out
 }

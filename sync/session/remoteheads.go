@@ -81,7 +81,7 @@ func (d *Document) learn(from ConnID, heads wire.RemoteHeads, out []Output) []Ou
 // subscribe changes what a connection wants to hear of, and tells it what is
 // known already.
 func (d *Document) subscribe(in *SubscribeInput, out []Output) []Output {
-	p := d.open(in.From)
+	p := d.peers[in.From.Conn]
 	for _, store := range in.Remove {
 		delete(p.remotes, store)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"parley/crdt"
 	"parley/crdt/transaction"
+	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/session"
 	"parley/sync/wire"
@@ -61,11 +62,19 @@ type world struct {
 	names   map[crdt.Hash]string
 	disk    string // "ok" or "hold"
 	commits []pendingCommit
+
+	settings presence.Settings // of every transaction, from its first loading on
+	sealed   map[crdt.DocumentID][]presence.Resolution
+	chunks   map[crdt.DocumentID][][]byte // of documents that were forgotten
+	users    map[crdt.DocumentID][]string
+	lives    map[crdt.DocumentID]int
 }
 
+// pendingCommit is what waits for the disk: changes, or a resolution.
 type pendingCommit struct {
-	doc crdt.DocumentID
-	c   session.Commit
+	doc  crdt.DocumentID
+	c    session.Commit
+	seal *presence.Resolution
 }
 
 // client is one automerge-repo client: our own sync machine on the other side.
@@ -81,6 +90,8 @@ type client struct {
 	pending  []crdt.DocumentID
 	received [][]byte
 	closed   bool
+	goodbye  bool // it took leave
+	count    uint64
 }
 
 type replica struct {
@@ -98,7 +109,9 @@ func newWorld(t *testing.T) *world {
 	return &world{
 		t: t, now: epoch, plain: true, disk: "ok",
 		clients: make(map[string]*client), docs: make(map[crdt.DocumentID]*session.Document),
-		names: make(map[crdt.Hash]string),
+		names: make(map[crdt.Hash]string), sealed: make(map[crdt.DocumentID][]presence.Resolution),
+		settings: presence.Settings{Policy: presence.Reopen},
+		chunks:   make(map[crdt.DocumentID][][]byte), users: make(map[crdt.DocumentID][]string), lives: make(map[crdt.DocumentID]int),
 	}
 }
 
@@ -124,10 +137,31 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) {
 		w.limits.HeldChanges, _ = strconv.Atoi(arg("held"))
 		w.limits.SendBytes, _ = strconv.Atoi(arg("send"))
 		w.limits.Change.Ops, _ = strconv.Atoi(arg("ops"))
+	case "settings": // settings [parties=a+b] [quorum=n] [policy=lock]: of all transactions
+		w.settings = presence.Settings{Policy: presence.Policy(orElse(arg("policy"), string(presence.Reopen)))}
+		w.settings.Quorum, _ = strconv.Atoi(arg("quorum"))
+		if p := arg("parties"); p != "" {
+			w.settings.Parties = strings.Split(p, "+")
+		}
+		for _, id := range w.documentIDs() {
+			w.step(id, &session.SettingsInput{Settings: w.settings})
+		}
+	case "forget": // forget DOC: the server restarts, and has of it what is on disk
+		w.forget(documentID(word(0)))
+	case "measure": // measure NAME 12ms: its round trip time
+		trip, err := time.ParseDuration(word(1))
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		for _, id := range w.documentIDs() {
+			w.step(id, &session.MeasuredInput{Conn: w.client(word(0)).id, RoundTrip: trip})
+		}
+	case "tell": // tell NAME TX KIND [heads=c1+c2] [field=f] [n=1]: a message to the server
+		w.tell(w.client(word(0)), word(1), word(2), arg)
 	case "open": // a bare connection
-		w.open(word(0))
-	case "join": // join NAME [as=peer] [storage=s] [version=v] [ephemeral=true]
-		c := w.open(word(0))
+		w.open(word(0), "", transaction.Party)
+	case "join": // join NAME [as=peer] [user=u] [role=r] [storage=s] [version=v] [ephemeral=true]
+		c := w.open(word(0), arg("user"), transaction.Role(orElse(arg("role"), string(transaction.Party))))
 		c.peer = wire.PeerID(orElse(arg("as"), c.name))
 		c.storage = wire.StorageID(arg("storage"))
 		join := &wire.Join{SenderID: c.peer, Metadata: wire.Metadata{StorageID: c.storage, IsEphemeral: arg("ephemeral") == "true"}}
@@ -214,13 +248,13 @@ func orElse(s, other string) string {
 	return s
 }
 
-func (w *world) open(name string) *client {
+func (w *world) open(name, user string, role transaction.Role) *client {
 	if w.clients[name] != nil {
 		w.t.Fatalf("%s is open already", name)
 	}
 	w.nextID++
 	c := &client{name: name, id: w.nextID, docs: make(map[string]*replica), opened: make(map[crdt.DocumentID]bool)}
-	c.conn = session.NewConn(c.id, transaction.Author{User: name, Role: transaction.Party}, &session.ConnConfig{
+	c.conn = session.NewConn(c.id, presence.Person{User: orElse(user, name), Name: strings.ToUpper(user), Role: role}, &session.ConnConfig{
 		Self: serverID, Storage: serverStore, Limits: w.limits.WithDefaults(),
 	})
 	w.clients[name] = c
@@ -441,6 +475,52 @@ func (w *world) say(c *client, typ, doc string, arg func(string) string) {
 	}
 }
 
+// tell sends a message of Parley's own.
+func (w *world) tell(c *client, tx, kind string, arg func(string) string) {
+	var m presence.Message
+	switch kind {
+	case "ready":
+		m = presence.Ready{Heads: w.hashesNamed(arg("heads"))}
+	case "unready":
+		m = presence.Unready{}
+	case "focus":
+		m = presence.Focus{Field: arg("field")}
+	case "ping":
+		n, _ := strconv.ParseUint(arg("n"), 10, 64)
+		m = presence.Ping{N: n}
+	case "leave":
+		m = presence.Leave{}
+	case "roster":
+		m = presence.Ask{}
+	default:
+		w.t.Fatalf("tell %s?", kind)
+	}
+	c.count++
+	w.send(c, &wire.Ephemeral{SenderID: c.peer, TargetID: serverID, DocumentID: documentID(tx),
+		Count: c.count, SessionID: "parley", Data: presence.Encode(m)})
+}
+
+// hashesNamed returns the changes with these names, joined by +.
+func (w *world) hashesNamed(names string) (hs []crdt.Hash) {
+	for name := range strings.SplitSeq(names, "+") {
+		for h, known := range w.names {
+			if known == name {
+				hs = append(hs, h)
+			}
+		}
+	}
+	return crdt.SortHashes(hs)
+}
+
+// forget drops a document from memory. Its connections are cut.
+func (w *world) forget(id crdt.DocumentID) {
+	w.stored(id)
+	delete(w.docs, id)
+	for _, c := range w.sortedClients() {
+		w.close(c, session.Close{Code: session.CloseRestarting, Reason: "the server is restarting"})
+	}
+}
+
 func (w *world) send(c *client, m wire.Message) {
 	frame := wire.Append(nil, m)
 	w.trace("%s> %s", c.name, w.describe(frame))
@@ -452,7 +532,7 @@ func (w *world) trace(format string, args ...any) { fmt.Fprintf(&w.out, format+"
 func (w *world) gone(c *client) {
 	delete(w.clients, c.name)
 	for _, id := range w.documentIDs() {
-		w.step(id, &session.GoneInput{Conn: c.id})
+		w.step(id, &session.GoneInput{Conn: c.id, Goodbye: c.goodbye})
 	}
 }
 

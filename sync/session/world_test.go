@@ -8,6 +8,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"parley/crdt"
+	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/session"
 	"parley/sync/wire"
@@ -41,11 +42,33 @@ func (w *world) event(c *client, ev session.Event) {
 }
 
 func (w *world) load(id crdt.DocumentID) {
-	if w.docs[id] == nil {
-		w.docs[id] = session.NewDocument(id, &session.DocumentConfig{
-			Self: serverID, Storage: serverStore, PlainDocuments: w.plain, Limits: w.limits.WithDefaults(),
-		}, session.Stored{Document: crdt.NewDocument(crdt.Limits{})}, "life-1")
+	if w.docs[id] != nil {
+		return
 	}
+	w.lives[id]++
+	doc := crdt.NewDocument(crdt.Limits{})
+	if err := doc.Load(w.chunks[id]...); err != nil {
+		w.t.Fatal(err)
+	}
+	w.docs[id] = session.NewDocument(id, &session.DocumentConfig{
+		Self: serverID, Storage: serverStore, PlainDocuments: w.plain, Limits: w.limits.WithDefaults(),
+	}, session.Stored{
+		Document: doc, Users: w.users[id], Settings: w.settings, Resolutions: w.sealed[id],
+	}, wire.SessionID(fmt.Sprintf("life-%d", w.lives[id])))
+}
+
+// stored keeps what a document has on disk for its next life.
+func (w *world) stored(id crdt.DocumentID) {
+	doc := w.docs[id]
+	if doc == nil {
+		return
+	}
+	w.chunks[id], w.users[id] = nil, nil
+	for i := range doc.Graph().Durable() {
+		w.chunks[id] = append(w.chunks[id], doc.Graph().ChunkAt(i))
+		w.users[id] = append(w.users[id], doc.User(i))
+	}
+	w.sealed[id] = doc.Resolutions()
 }
 
 // step steps a document and does what the server's shell does with the outputs.
@@ -57,11 +80,18 @@ func (w *world) step(id crdt.DocumentID, in session.Input) {
 	for _, out := range doc.Step(w.now, in, nil) {
 		switch out := out.(type) {
 		case session.Commit:
-			w.commits = append(w.commits, pendingCommit{id, out})
+			w.commits = append(w.commits, pendingCommit{doc: id, c: out})
 			if w.disk == "ok" {
 				w.flush()
 			} else {
 				w.trace("waiting for disk: changes %d to %d of %s", out.From, out.To, documentName(id))
+			}
+		case session.Seal:
+			w.commits = append(w.commits, pendingCommit{doc: id, seal: &out.Resolution})
+			if w.disk == "ok" {
+				w.flush()
+			} else {
+				w.trace("waiting for disk: a resolution of %s", documentName(id))
 			}
 		case session.Pending:
 			if c := w.byConn(out.Conn); c != nil {
@@ -96,6 +126,10 @@ func (w *world) flush() {
 	commits := w.commits
 	w.commits = nil
 	for _, p := range commits {
+		if p.seal != nil {
+			w.step(p.doc, &session.SealedInput{})
+			continue
+		}
 		w.step(p.doc, &session.DurableInput{N: p.c.To})
 	}
 }
@@ -143,7 +177,7 @@ func (w *world) close(c *client, how session.Close) {
 		retry = "retry"
 	}
 	w.trace("%s< close %d (%s) %s", c.name, how.Code, retry, how.Reason)
-	c.closed = true
+	c.closed, c.goodbye = true, how.Goodbye
 	w.gone(c)
 }
 
@@ -235,6 +269,9 @@ func (w *world) describe(frame []byte) string {
 	case *wire.DocUnavailable:
 		return "doc-unavailable " + documentName(m.DocumentID)
 	case *wire.Ephemeral:
+		if text := w.describeOurs(m.Data); text != "" {
+			return fmt.Sprintf("ephemeral %s session=%s count=%d %s", documentName(m.DocumentID), m.SessionID, m.Count, text)
+		}
 		return fmt.Sprintf("ephemeral %s from %s for %s session=%s count=%d data=%s", documentName(m.DocumentID), m.SenderID, m.TargetID, m.SessionID, m.Count, w.named(diagnose(m.Data)))
 	case *wire.RemoteHeadsChanged:
 		var parts []string
@@ -244,6 +281,69 @@ func (w *world) describe(frame []byte) string {
 		return fmt.Sprintf("remote-heads-changed %s %s", documentName(m.DocumentID), strings.Join(parts, ", "))
 	}
 	return string(m.Type())
+}
+
+// describeOurs prints a message of the server's own, "" if it is none.
+func (w *world) describeOurs(data []byte) string {
+	m, err := presence.DecodeDown(data)
+	if err != nil {
+		return ""
+	}
+	switch m := m.(type) {
+	case *presence.Roster:
+		return w.describeRoster(m)
+	case *presence.Lapsed:
+		return fmt.Sprintf("lapsed %s because %s", m.User, w.describeCause(m.Because))
+	case *presence.Rejected:
+		return fmt.Sprintf("rejected %s%s heads %s fields %v %s: %q", m.Of, w.hashes(m.Changes), w.hashes(m.Heads), m.Fields, m.Code, w.named(m.Message))
+	case *presence.Resolved:
+		return "resolved " + w.describeResolution(&m.Resolution)
+	case *presence.Pong:
+		return fmt.Sprintf("pong %d", m.N)
+	}
+	return ""
+}
+
+func (w *world) describeRoster(r *presence.Roster) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "roster %d heads %s", r.Rev, w.hashes(r.Heads))
+	for _, p := range r.Participants {
+		fmt.Fprintf(&b, ", %s %s %s", p.User, p.Role, p.State)
+		if p.Connections != 1 {
+			fmt.Fprintf(&b, " x%d", p.Connections)
+		}
+		if p.Ready {
+			b.WriteString(" ready")
+		}
+		if p.Focus != "" {
+			fmt.Fprintf(&b, " at %s", p.Focus)
+		}
+		if p.Since != epoch.UnixMilli() {
+			fmt.Fprintf(&b, " since %+d ms", p.Since-epoch.UnixMilli())
+		}
+		if p.RoundTrip > 0 {
+			fmt.Fprintf(&b, " rtt %v", p.RoundTrip)
+		}
+		if p.Lapsed != nil {
+			fmt.Fprintf(&b, " lapsed by %s", w.describeCause(*p.Lapsed))
+		}
+	}
+	fmt.Fprintf(&b, "; %d of %v, %s", r.Quorum, r.Needed, r.Policy)
+	if len(r.Contested)+len(r.Missing) > 0 {
+		fmt.Fprintf(&b, "; contested %v missing %v", r.Contested, r.Missing)
+	}
+	if r.Resolution != nil {
+		b.WriteString("; resolved " + w.describeResolution(r.Resolution))
+	}
+	return b.String()
+}
+
+func (w *world) describeCause(c presence.Cause) string {
+	return fmt.Sprintf("%s %s %s", c.User, c.Field, orElse(w.names[c.Change], c.Change.String()[:8]))
+}
+
+func (w *world) describeResolution(r *presence.Resolution) string {
+	return fmt.Sprintf("%d over %s by %v (%d) at %+d", r.N, w.hashes(r.Heads), r.Parties, r.Quorum, r.At-epoch.UnixMilli())
 }
 
 // diagnose prints CBOR as people read it, if it is a map.
