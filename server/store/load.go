@@ -22,6 +22,7 @@ const (
 	sqlSnapshot  = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlChanges   = "SELECT n, hash, chunk, user FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
 	sqlSettings  = "SELECT data FROM settings WHERE document = (SELECT key FROM document WHERE id = ?)"
+	sqlResolved  = "SELECT heads, data FROM resolution WHERE document = (SELECT key FROM document WHERE id = ?) ORDER BY n"
 	sqlCount     = "SELECT coalesce(max(n), 0) FROM change WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlDocuments = `SELECT id, (SELECT coalesce(max(n), 0) FROM change WHERE change.document = document.key),
 		coalesce(snapshot.changes, 0), coalesce(length(snapshot.data), 0)
@@ -104,6 +105,9 @@ type Stored struct {
 	// Settings are the newest that were appended, nil if none were. LoadSince
 	// leaves them out.
 	Settings []byte
+	// Resolutions are in the order in which they were appended. LoadSince leaves
+	// them out.
+	Resolutions []Resolution
 }
 
 // Load returns all changes of a document and its newest snapshot. See the package
@@ -116,6 +120,9 @@ func (s *Store) Load(ctx context.Context, doc crdt.DocumentID) (*Stored, error) 
 			return err
 		}
 		if st.Settings, err = readSettings(ctx, c, doc); err != nil {
+			return err
+		}
+		if st.Resolutions, err = readResolutions(ctx, c, doc); err != nil {
 			return err
 		}
 		return readChanges(ctx, c, doc, st)
@@ -153,6 +160,21 @@ func readSettings(ctx context.Context, c *conn, doc crdt.DocumentID) (settings [
 		return nil
 	}, sqlSettings, doc[:])
 	return settings, err
+}
+
+func readResolutions(ctx context.Context, c *conn, doc crdt.DocumentID) (list []Resolution, err error) {
+	err = c.query(ctx, func(v []driver.Value) error {
+		list = append(list, Resolution{Heads: readHashes(v[0].([]byte)), Data: v[1].([]byte)})
+		return nil
+	}, sqlResolved, doc[:])
+	return list, err
+}
+
+func readHashes(b []byte) (hs []crdt.Hash) {
+	for ; len(b) > 0; b = b[len(crdt.Hash{}):] {
+		hs = append(hs, crdt.Hash(b[:len(crdt.Hash{})]))
+	}
+	return hs
 }
 
 func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) error {
@@ -204,10 +226,7 @@ func (s *Store) readSnapshot(ctx context.Context, c *conn, doc crdt.DocumentID) 
 			s.opt.Logger.Warn("a snapshot is damaged on disk and left out", "document", doc)
 			return nil
 		}
-		snap = &crdt.Snapshot{Changes: int(v[0].(int64)), Data: data}
-		for ; len(heads) > 0; heads = heads[len(crdt.Hash{}):] {
-			snap.Heads = append(snap.Heads, crdt.Hash(heads[:len(crdt.Hash{})]))
-		}
+		snap = &crdt.Snapshot{Changes: int(v[0].(int64)), Data: data, Heads: readHashes(heads)}
 		return nil
 	}, sqlSnapshot, doc[:])
 	return snap, err

@@ -68,6 +68,9 @@ func (q *queue) signal() {
 // append reports false if the queue is closed.
 func (q *queue) append(b Batch) bool {
 	e := entry{Batch: b, cost: batchOverhead + int64(len(b.Settings))}
+	if r := b.Resolution; r != nil {
+		e.cost += int64(len(r.Data) + len(r.Heads)*len(crdt.Hash{}))
+	}
 	for _, c := range b.Changes {
 		e.cost += changeOverhead + int64(len(c.Chunk))
 	}
@@ -93,7 +96,7 @@ func broken(c *Chain) error { return fmt.Errorf("%w: %w", ErrChainBroken, c.fail
 
 // refuse keeps nothing of the batch but whom to tell. The caller holds mu.
 func (q *queue) refuse(e entry, err error) {
-	e.err, e.cost, e.Changes, e.Settings = err, 0, nil, nil
+	e.err, e.cost, e.Changes, e.Settings, e.Resolution = err, 0, nil, nil, nil
 	q.breakChain(e)
 	q.refused = append(q.refused, e)
 }

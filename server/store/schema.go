@@ -61,6 +61,19 @@ var migrations = []string{
 		document INTEGER PRIMARY KEY REFERENCES document (key),
 		data     BLOB NOT NULL
 	) STRICT;`,
+
+	`CREATE TABLE resolution (
+		document INTEGER NOT NULL REFERENCES document (key),
+		n        INTEGER NOT NULL CHECK (n > 0),
+		heads    BLOB NOT NULL CHECK (length(heads) > 0 AND length(heads) % 32 = 0),
+		data     BLOB NOT NULL,
+		PRIMARY KEY (document, n),
+		UNIQUE (document, heads)
+	) STRICT, WITHOUT ROWID;
+	CREATE TRIGGER resolution_is_not_updated BEFORE UPDATE ON resolution
+		BEGIN SELECT RAISE(ABORT, 'resolutions are never altered'); END;
+	CREATE TRIGGER resolution_is_not_deleted BEFORE DELETE ON resolution
+		BEGIN SELECT RAISE(ABORT, 'resolutions are never deleted'); END;`,
 }
 
 // identify tells an empty database (0) and ours (its schema version) from every

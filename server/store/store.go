@@ -57,6 +57,12 @@ type Change struct {
 	User  string // whose connection it came from; empty if nobody has a name
 }
 
+// Resolution is an agreement of the parties of a document.
+type Resolution struct {
+	Heads []crdt.Hash // what they agreed on; sorted
+	Data  []byte      // means something to the caller only
+}
+
 // Batch is what is appended to one document, all or nothing.
 type Batch struct {
 	Document crdt.DocumentID
@@ -67,6 +73,9 @@ type Batch struct {
 	// Settings, if not nil, replace what the document's settings were: bytes
 	// that mean something to the caller only.
 	Settings []byte
+	// Resolution, if not nil, is added to the document's, unless there is one over
+	// the same heads.
+	Resolution *Resolution
 	// Chain ties the batch to those appended before it: once one of a chain
 	// fails, the later ones fail too. Nil: the batch stands alone.
 	Chain *Chain

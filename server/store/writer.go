@@ -29,6 +29,7 @@ const (
 	sqlAddChange   = "INSERT INTO change (document, n, hash, chunk, user) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document, hash) DO NOTHING"
 	sqlPutShot     = "INSERT INTO snapshot (document, changes, heads, sha256, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, heads = excluded.heads, sha256 = excluded.sha256, data = excluded.data WHERE excluded.changes >= changes"
 	sqlPutSettings = "INSERT INTO settings (document, data) VALUES (?, ?) ON CONFLICT (document) DO UPDATE SET data = excluded.data"
+	sqlResolve     = "INSERT INTO resolution (document, n, heads, data) VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM resolution WHERE document = ?1), ?2, ?3) ON CONFLICT (document, heads) DO NOTHING"
 	sqlCheckpoint  = "PRAGMA wal_checkpoint(TRUNCATE)"
 )
 
@@ -107,7 +108,7 @@ func (w *writer) commit(entries []entry) (added int, err error) {
 
 // add writes one batch and returns how many of its changes were new.
 func (w *writer) add(b *Batch) (added int, err error) {
-	if len(b.Changes) == 0 && b.Settings == nil {
+	if len(b.Changes) == 0 && b.Settings == nil && b.Resolution == nil {
 		return 0, nil
 	}
 	h, err := w.head(b.Document)
@@ -124,11 +125,25 @@ func (w *writer) add(b *Batch) (added int, err error) {
 			return 0, err
 		}
 	}
-	added, err = w.addChanges(&h, b.Changes)
-	if err == nil {
-		w.remember(b.Document, h)
+	if added, err = w.addChanges(&h, b.Changes); err != nil {
+		return 0, err
 	}
-	return added, err
+	if r := b.Resolution; r != nil {
+		if _, err := w.conn.exec(sqlResolve, h.key, hashBytes(r.Heads), r.Data); err != nil {
+			return 0, err
+		}
+	}
+	w.remember(b.Document, h)
+	return added, nil
+}
+
+// hashBytes is hashes one after the other.
+func hashBytes(hs []crdt.Hash) []byte {
+	b := make([]byte, 0, len(hs)*len(crdt.Hash{}))
+	for _, h := range hs {
+		b = append(b, h[:]...)
+	}
+	return b
 }
 
 func (w *writer) addChanges(h *head, changes []Change) (added int, err error) {
@@ -177,10 +192,6 @@ func (w *writer) addDocument(doc crdt.DocumentID) (key int64, err error) {
 // putSnapshot replaces the document's snapshot by one that is not older.
 func (w *writer) putSnapshot(j *snapshotJob) error {
 	sum := sha256.Sum256(j.snapshot.Data)
-	heads := make([]byte, 0, len(j.snapshot.Heads)*len(crdt.Hash{}))
-	for _, h := range j.snapshot.Heads {
-		heads = append(heads, h[:]...)
-	}
 	return w.transaction(func() error {
 		h, err := w.head(j.document)
 		switch {
@@ -191,7 +202,7 @@ func (w *writer) putSnapshot(j *snapshotJob) error {
 		case int64(j.snapshot.Changes) > h.last:
 			return fmt.Errorf("a snapshot of %d changes, where %d are stored", j.snapshot.Changes, h.last)
 		}
-		_, err = w.conn.exec(sqlPutShot, h.key, int64(j.snapshot.Changes), heads, sum[:], j.snapshot.Data)
+		_, err = w.conn.exec(sqlPutShot, h.key, int64(j.snapshot.Changes), hashBytes(j.snapshot.Heads), sum[:], j.snapshot.Data)
 		return err
 	})
 }
