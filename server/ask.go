@@ -8,6 +8,7 @@ import (
 	"parley/crdt"
 	"parley/crdt/transaction"
 	"parley/server/store"
+	"parley/sync/session"
 )
 
 // ask runs do with the document's machine, between its steps, and waits until
@@ -48,6 +49,16 @@ func (d *document) storeSettings(settings []byte) {
 	d.srv.store.Append(store.Batch{Document: d.id, Settings: settings, Chain: &d.chain, Done: func(err error) {
 		d.post(posted{settled: &settled{upTo: upTo, settings: settings, err: err}})
 	}})
+}
+
+// takeSettings makes settings that are on disk those of the transaction.
+func (d *document) takeSettings(stored []byte) {
+	settings, err := readSettings(stored)
+	if err != nil {
+		panic("server: settings of our own: " + err.Error())
+	}
+	d.settings = stored
+	d.stepWith(&session.SettingsInput{Settings: settings})
 }
 
 // barrier calls done when everything asked of the store for this document is on

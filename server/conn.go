@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +43,10 @@ type conn struct {
 
 	// owned by the reader
 	machine *session.Conn
-	open    map[crdt.DocumentID]*document
+	goodbye bool // the client took leave; not changed after the end
+
+	mu   sync.Mutex // guards what follows; written by the reader only
+	open map[crdt.DocumentID]*document
 
 	out  outbox
 	cut  atomic.Pointer[time.Timer] // set when the end has begun
@@ -51,6 +56,7 @@ type conn struct {
 	pinged  bool
 	ponged  atomic.Bool
 	moved   int64        // what link.moved was at the last beat
+	trip    atomic.Int64 // the round trip time that documents know of, in ns; 0: none
 	waiting atomic.Int64 // since when the reader waits for the client, in ns; 0 while it is busy
 }
 
@@ -58,7 +64,7 @@ func newConn(srv *Server, id session.ConnID, who Identity, ws *websocket.Conn, l
 	return &conn{
 		srv: srv, id: id, ws: ws, link: l,
 		flow:    semaphore.NewWeighted(int64(srv.opt.Limits.Frame)),
-		machine: session.NewConn(id, who.author(), &srv.connConfig),
+		machine: session.NewConn(id, who.person(), &srv.connConfig),
 		open:    make(map[crdt.DocumentID]*document),
 		out:     newOutbox(),
 	}
@@ -144,6 +150,7 @@ func (c *conn) handle(ev session.Event) bool {
 	case session.Subscribe:
 		return c.subscribe(ev)
 	case session.Close:
+		c.goodbye = ev.Goodbye
 		c.end(ev)
 		return false
 	}
@@ -156,7 +163,9 @@ func (c *conn) deliver(ev session.Deliver) bool {
 	d, ok := c.open[ev.Document]
 	if !ok {
 		d = c.srv.docs.open(ev.Document)
+		c.mu.Lock()
 		c.open[ev.Document] = d
+		c.mu.Unlock()
 	}
 	weight := min(int64(ev.Size), int64(c.srv.opt.Limits.Frame))
 	if err := c.flow.Acquire(context.Background(), weight); err != nil {
@@ -166,7 +175,29 @@ func (c *conn) deliver(ev session.Deliver) bool {
 		d.post(posted{from: c, input: ev.Subscriptions})
 	}
 	d.post(posted{from: c, input: ev.Input, weight: weight})
+	if trip := c.trip.Load(); !ok && trip > 0 {
+		c.srv.docs.postIfOpen(d, c.tripPosted(time.Duration(trip)))
+	}
 	return true
+}
+
+func (c *conn) tripPosted(trip time.Duration) posted {
+	return posted{measured: &session.MeasuredInput{Conn: c.id, RoundTrip: trip}}
+}
+
+// measured tells the documents of a round trip time, if it is news to them.
+func (c *conn) measured(trip time.Duration) {
+	known := time.Duration(c.trip.Load())
+	if known > 0 && (trip-known).Abs() < known/4 {
+		return
+	}
+	c.trip.Store(int64(trip))
+	c.mu.Lock()
+	open := slices.Collect(maps.Values(c.open))
+	c.mu.Unlock()
+	for _, d := range open {
+		c.srv.docs.postIfOpen(d, c.tripPosted(trip))
+	}
 }
 
 // subscribeWeight is what a subscription counts for in each open document.

@@ -2,15 +2,17 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"parley/crdt"
 	"parley/server/store"
+	"parley/sync/presence"
 	"parley/sync/session"
 	"parley/sync/wire"
 )
@@ -44,7 +46,8 @@ type document struct {
 	compactErr  bool // the last snapshot failed
 	compactLen  int  // how many changes it was to hold
 
-	ticking atomic.Bool // the machine waits for time to pass
+	wake  time.Time   // when timer fires; zero: it does not
+	timer *time.Timer // posts a tick; nil until there is need of one
 }
 
 // posted is one thing for a document to do: step the machine with input, note
@@ -59,14 +62,16 @@ type posted struct {
 	settled   *settled
 	compacted *compacted
 	ask       func() // runs between steps, and may use the machine
-	idle      bool   // nobody has needed the document for a while
-	tick      bool   // time has passed
+	measured  *session.MeasuredInput
+	idle      bool // nobody has needed the document for a while
+	tick      bool // time has passed
 }
 
 // settled is how a commit ended.
 type settled struct {
 	upTo     int
 	settings []byte // that came with it, nil for none
+	sealed   bool   // a resolution came with it
 	err      error
 }
 
@@ -117,14 +122,40 @@ func (d *document) step(batch []posted) {
 		if len(d.out) > maxOutputs {
 			d.perform() // not to hold what many inputs cause for many peers
 		}
-		evict = batch[i].idle && !d.considerSnapshot(true)
+		evict = batch[i].idle && !d.considerSnapshot(true) && !(d.machine != nil && d.machine.Occupied())
 	}
 	d.perform()
-	if d.machine != nil {
-		d.ticking.Store(d.machine.Waits())
-	}
+	d.setTimer()
 	if unpin > 0 {
 		d.srv.docs.release(d, unpin, evict)
+	}
+}
+
+// setTimer makes the timer fire when the machine wants to be told the time.
+func (d *document) setTimer() {
+	var wake time.Time
+	if d.machine != nil {
+		wake = d.machine.Wake()
+	}
+	if wake.Equal(d.wake) {
+		return
+	}
+	d.wake = wake
+	switch {
+	case wake.IsZero():
+		d.timer.Stop()
+	case d.timer == nil:
+		d.timer = time.AfterFunc(time.Until(wake), func() { d.srv.tick(d) })
+	default:
+		d.timer.Reset(time.Until(wake))
+	}
+}
+
+// tick lets time pass for a document. A server that shuts down lets it stand
+// still: people whose connections it ends have not left.
+func (s *Server) tick(d *document) {
+	if !s.draining.Load() {
+		s.docs.postIfOpen(d, posted{tick: true})
 	}
 }
 
@@ -132,7 +163,7 @@ func (d *document) step(batch []posted) {
 func (d *document) apply(p *posted) (unpin int) {
 	switch {
 	case p.gone != nil:
-		d.stepWith(&session.GoneInput{Conn: p.gone.id})
+		d.stepWith(&session.GoneInput{Conn: p.gone.id, Goodbye: p.gone.goodbye})
 		delete(d.conns, p.gone.id)
 		return 1
 	case p.settled != nil:
@@ -148,7 +179,11 @@ func (d *document) apply(p *posted) (unpin int) {
 		d.fill(p.writable)
 		return 0
 	case p.tick:
+		d.wake = time.Time{} // it has fired
 		d.stepWith(&session.TickInput{})
+		return 1
+	case p.measured != nil:
+		d.stepWith(p.measured)
 		return 1
 	case p.idle:
 		return 1
@@ -178,10 +213,13 @@ func (d *document) settle(s *settled) {
 		return
 	}
 	if s.err == nil {
-		if s.settings != nil {
-			d.settings = s.settings
-		}
 		d.stepWith(&session.DurableInput{N: s.upTo})
+		if s.settings != nil {
+			d.takeSettings(s.settings)
+		}
+		if s.sealed {
+			d.stepWith(&session.SealedInput{})
+		}
 		d.considerSnapshot(false)
 		return
 	}
@@ -204,6 +242,8 @@ func (d *document) perform() {
 		switch out := out.(type) {
 		case session.Commit:
 			d.commit(out)
+		case session.Seal:
+			d.seal(out.Resolution)
 		case session.Pending:
 			if c, ok := d.conns[out.Conn]; ok {
 				d.fill(c)
@@ -259,13 +299,48 @@ func (d *document) load() {
 	if err == nil {
 		doc := crdt.NewDocument(d.srv.opt.Limits.Change)
 		if err = doc.Load(stored.Chunks...); err == nil {
-			d.machine = session.NewDocument(d.id, &d.srv.docConfig, session.Stored{
-				Document: doc, Snapshot: stored.Snapshot, Users: stored.Users,
-			}, wire.SessionID(uuid.NewString()))
-			d.settings, d.newSettings = stored.Settings, stored.Settings
-			return
+			err = d.begin(doc, stored)
 		}
+	}
+	if err == nil {
+		return
 	}
 	d.srv.log.Error("a document could not be loaded", "document", d.id, "err", err)
 	d.fail()
+}
+
+// begin makes the machine of what was loaded.
+func (d *document) begin(doc *crdt.Document, stored *store.Stored) error {
+	settings, err := readSettings(stored.Settings)
+	if err != nil {
+		return err
+	}
+	resolutions := make([]presence.Resolution, len(stored.Resolutions))
+	for i, r := range stored.Resolutions {
+		if err := json.Unmarshal(r.Data, &resolutions[i]); err != nil {
+			return fmt.Errorf("read resolution %d: %w", i+1, err)
+		}
+	}
+	d.settings, d.newSettings = stored.Settings, stored.Settings
+	d.machine = session.NewDocument(d.id, &d.srv.docConfig, session.Stored{
+		Document: doc, Snapshot: stored.Snapshot, Users: stored.Users,
+		Settings: settings, Resolutions: resolutions,
+	}, wire.SessionID(uuid.NewString()))
+	return nil
+}
+
+// seal queues a resolution for the disk, behind all that was queued before.
+func (d *document) seal(r presence.Resolution) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		panic("server: encode a resolution: " + err.Error()) // of texts and numbers
+	}
+	d.srv.docs.pin(d)
+	upTo := d.machine.Graph().Durable() // it is over these
+	d.srv.store.Append(store.Batch{
+		Document: d.id, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Chain: &d.chain,
+		Done: func(err error) { // the commit point: after it the parties have agreed
+			d.post(posted{settled: &settled{upTo: upTo, sealed: true, err: err}})
+		},
+	})
 }

@@ -51,11 +51,13 @@ func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time) {
 	}
 	c.pinged = true
 	c.ponged.Store(false)
+	now = time.Now()
 	s.running.begin()
 	go func() {
 		defer s.running.end()
 		if c.ws.Ping(ctx) == nil { // ends when the connection does
 			c.ponged.Store(true)
+			c.measured(time.Since(now))
 		}
 	}()
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"parley/crdt/transaction"
+	"parley/sync/presence"
 )
 
 // Identity is who makes a request, as the server knows it. The zero Identity is
@@ -15,9 +16,11 @@ type Identity struct {
 	Role transaction.Role
 }
 
-func (i Identity) author() transaction.Author {
-	return transaction.Author{User: i.User, Role: i.Role}
+func (i Identity) person() presence.Person {
+	return presence.Person{User: i.User, Name: i.Name, Role: i.Role}
 }
+
+func (i Identity) author() transaction.Author { return i.person().Author() }
 
 // maxUser is how long a user id or name may be, in bytes.
 const maxUser = 256

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"parley/sync/presence"
 	"parley/sync/session"
 	"parley/sync/wire"
 )
@@ -31,6 +32,9 @@ type Options struct {
 	Ping time.Duration
 	// JoinWithin is how long a new connection may take to join (default 10 s).
 	JoinWithin time.Duration
+	// Grace is how long a user whose last connection was lost may take to come back
+	// and have never left a transaction (default 8 s).
+	Grace time.Duration
 	// IdleAfter is how long a document that nobody has open stays in memory
 	// (default 10 s).
 	IdleAfter time.Duration
@@ -50,6 +54,7 @@ func (o Options) withDefaults() (Options, error) {
 	}{
 		{"Ping", &o.Ping, 5 * time.Second},
 		{"JoinWithin", &o.JoinWithin, 10 * time.Second},
+		{"Grace", &o.Grace, presence.DefaultGrace},
 		{"IdleAfter", &o.IdleAfter, 10 * time.Second},
 	} {
 		if *d.field < 0 {

@@ -61,28 +61,35 @@ func (r *registry) forget(d *document) {
 	}
 }
 
-// sweep evicts documents that nobody has needed since before, and lets time
-// pass for those that wait for it. A document whose snapshot is due stays until
-// it was made.
+// sweep evicts documents that nobody has needed since before. A document whose
+// snapshot is due stays until it was made, and one whose people may come back
+// until they have left.
 func (r *registry) sweep(before time.Time) {
 	r.mu.Lock()
-	var idle, ticking []*document
+	var idle []*document
 	for _, d := range r.docs {
-		switch {
-		case d.pins == 0 && d.idleSince.Before(before):
+		if d.pins == 0 && d.idleSince.Before(before) {
 			d.pins++ // while its goroutine decides
 			idle = append(idle, d)
-		case d.pins > 0 && d.ticking.Load():
-			d.pins++
-			ticking = append(ticking, d)
 		}
 	}
 	r.mu.Unlock()
 	for _, d := range idle {
 		d.post(posted{idle: true})
 	}
-	for _, d := range ticking {
-		d.post(posted{tick: true})
+}
+
+// postIfOpen posts to a document that is in memory still. The caller need not
+// hold a pin; handling p gives one back.
+func (r *registry) postIfOpen(d *document, p posted) {
+	r.mu.Lock()
+	open := r.docs[d.id] == d
+	if open {
+		d.pins++
+	}
+	r.mu.Unlock()
+	if open {
+		d.post(p)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"parley/crdt"
 	"parley/server/compact"
 	"parley/server/store"
+	"parley/sync/presence"
 	"parley/sync/session"
 	"parley/sync/wire"
 )
@@ -55,9 +56,12 @@ func New(st *store.Store, opt Options) (*Server, error) {
 	s := &Server{
 		opt: opt, store: st, log: opt.Logger,
 		connConfig: session.ConnConfig{Self: opt.PeerID, Storage: storage, Limits: opt.Limits},
-		docConfig:  session.DocumentConfig{Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits},
-		jobs:       make(chan compactJob, maxCompactJobs),
-		peers:      peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
+		docConfig: session.DocumentConfig{
+			Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits,
+			Presence: presence.Config{Grace: opt.Grace},
+		},
+		jobs:  make(chan compactJob, maxCompactJobs),
+		peers: peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
 	s.docs = registry{srv: s, docs: make(map[crdt.DocumentID]*document)}
 	ctx, cancel := context.WithCancel(context.Background())

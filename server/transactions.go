@@ -16,6 +16,7 @@ import (
 
 	"parley/crdt"
 	"parley/crdt/transaction"
+	"parley/sync/presence"
 	"parley/sync/wire"
 )
 
@@ -25,22 +26,6 @@ const maxBody = 4 << 20
 // maxParties is how many parties a transaction may name.
 const maxParties = 1000
 
-// Settings are what a transaction is created with besides its fields.
-type Settings struct {
-	Parties []string `json:"parties"` // the users who must agree; empty: those present
-	Quorum  int      `json:"quorum"`  // how many must agree; 0: all
-	Policy  Policy   `json:"policy"`  // what a change does to an agreement
-}
-
-// Policy says what a change after an agreement does.
-type Policy string
-
-// The policies.
-const (
-	Reopen Policy = "reopen" // the transaction is open again
-	Lock   Policy = "lock"   // changes are refused
-)
-
 // transactionRequest is the body of POST /v1/transactions. What it does not
 // mention stays as it is.
 type transactionRequest struct {
@@ -48,11 +33,11 @@ type transactionRequest struct {
 	Fields  map[string]transaction.Field `json:"fields"`
 	Parties *[]string                    `json:"parties"`
 	Quorum  *int                         `json:"quorum"`
-	Policy  *Policy                      `json:"policy"`
+	Policy  *presence.Policy             `json:"policy"`
 }
 
 // over returns the settings that the request makes of those there are.
-func (r *transactionRequest) over(old Settings) (Settings, error) {
+func (r *transactionRequest) over(old presence.Settings) (presence.Settings, error) {
 	if r.Parties != nil {
 		old.Parties = slices.Compact(slices.Sorted(slices.Values(*r.Parties)))
 	}
@@ -63,7 +48,7 @@ func (r *transactionRequest) over(old Settings) (Settings, error) {
 		old.Policy = *r.Policy
 	}
 	switch {
-	case old.Policy != Reopen && old.Policy != Lock:
+	case old.Policy != presence.Reopen && old.Policy != presence.Lock:
 		return old, badRequest("there is no policy %q: use reopen or lock", old.Policy)
 	case len(old.Parties) > maxParties:
 		return old, badRequest("more than %d parties", maxParties)
@@ -77,8 +62,8 @@ func (r *transactionRequest) over(old Settings) (Settings, error) {
 
 // readSettings reads settings as they are stored, nil for those of a new
 // transaction.
-func readSettings(stored []byte) (s Settings, err error) {
-	s.Policy = Reopen
+func readSettings(stored []byte) (s presence.Settings, err error) {
+	s.Policy = presence.Reopen
 	if stored != nil {
 		err = json.Unmarshal(stored, &s)
 	}
@@ -101,7 +86,11 @@ type transactionAnswer struct {
 	Fields    map[string]fieldView `json:"fields"`
 	Contested []string             `json:"contested"` // fields with more than one live pick
 	Missing   []string             `json:"missing"`   // required fields without one
-	Settings
+	// Resolution is the agreement over Heads, null if there is none. Resolutions
+	// are all that there ever were, in their order.
+	Resolution  *presence.Resolution  `json:"resolution"`
+	Resolutions []presence.Resolution `json:"resolutions"`
+	presence.Settings
 }
 
 // fieldView is a field with what is picked. Picks of fields that no host has
@@ -160,16 +149,18 @@ func (s *Server) create(r *http.Request) (answer *transactionAnswer, created boo
 	var failed error
 	err = s.ask(id.Document(), func(d *document) {
 		created = d.machine.Graph().Len() == 0
-		if failed = d.put(who, id, req); failed == nil {
+		if failed = d.put(who, id, req); failed == nil || d.machine.Sealing() {
 			d.barrier(func(err error) { stored <- err })
+			return
 		}
+		stored <- nil
 	})
-	if err = errors.Join(err, failed); err != nil {
+	if err != nil {
 		return nil, false, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeWithin)
 	defer cancel()
-	if err := waitStored(ctx, stored); err != nil {
+	if err := errors.Join(waitStored(ctx, stored), failed); err != nil {
 		return nil, false, err
 	}
 	err = s.ask(id.Document(), func(d *document) { answer, failed = d.show(nil) })
@@ -363,6 +354,12 @@ func (d *document) show(at []crdt.Hash) (*transactionAnswer, error) {
 		return nil, err
 	}
 	answer.Parties = listed(answer.Parties)
+	answer.Resolutions = append([]presence.Resolution{}, d.machine.Resolutions()...)
+	for i := range answer.Resolutions {
+		if answer.Resolutions[i].Over(state.Heads()) {
+			answer.Resolution = &answer.Resolutions[i]
+		}
+	}
 	return answer, nil
 }
 

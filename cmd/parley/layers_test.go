@@ -23,12 +23,13 @@ var layers = map[string][]string{
 	"crdt/transaction":       {"crdt"},
 	"sync/wire":              {"crdt"},
 	"sync/protocol":          {"crdt"},
-	"sync/client":            {"crdt", "crdt/transaction", "sync/protocol", "sync/wire"},
-	"sync/session":           {"crdt", "crdt/transaction", "sync/protocol", "sync/wire"},
+	"sync/presence":          {"crdt", "crdt/transaction", "sync/wire"},
+	"sync/client":            {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
+	"sync/session":           {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 	"server/store":           {"crdt"},
 	"server/compact":         {"crdt"},
-	"server":                 {"crdt", "crdt/transaction", "sync/session", "sync/wire", "server/compact", "server/store"},
-	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/compact", "server/store", "sync/client", "sync/session", "sync/wire"},
+	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/compact", "server/store"},
+	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/compact", "server/store", "sync/client", "sync/presence", "sync/session", "sync/wire"},
 
 	// For tests only: nothing that ships imports these.
 	"crdt/internal/forge":             {"crdt/internal/columnar"},
@@ -39,7 +40,7 @@ var layers = map[string][]string{
 }
 
 // pure packages do no IO, read no clock, start no goroutine, take no lock.
-var pure = []string{"crdt/internal/columnar", "crdt", "crdt/transaction", "sync/protocol", "sync/wire", "sync/session"}
+var pure = []string{"crdt/internal/columnar", "crdt", "crdt/transaction", "sync/protocol", "sync/wire", "sync/presence", "sync/session"}
 
 var impure = []string{"context", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "sync", "sync/atomic", "syscall"}
 

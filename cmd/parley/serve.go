@@ -32,6 +32,7 @@ type serveCmd struct {
 	PlainDocuments bool          `help:"Relay and store any Automerge document." env:"PARLEY_PLAIN_DOCUMENTS"`
 	PeerID         string        `help:"How the server calls itself to clients." env:"PARLEY_PEER_ID" placeholder:"ID"`
 	Ping           time.Duration `help:"Time between pings; silence from one to the next ends a connection." default:"5s" env:"PARLEY_PING"`
+	Grace          time.Duration `help:"How long a user who lost the connection may take to come back and have never left." default:"8s" env:"PARLEY_GRACE"`
 	Idle           time.Duration `help:"How long a document that nobody has open stays in memory." default:"10s" env:"PARLEY_IDLE"`
 	Log            string        `help:"Least severe messages to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"PARLEY_LOG"`
 	Limits         limitFlags    `embed:"" group:"Limits"`
@@ -72,8 +73,8 @@ func (c *serveCmd) Validate() error {
 			return errors.New("limits must be positive")
 		}
 	}
-	if c.Ping <= 0 || c.Idle <= 0 {
-		return errors.New("--ping and --idle must be positive")
+	if c.Ping <= 0 || c.Idle <= 0 || c.Grace <= 0 {
+		return errors.New("--ping, --idle and --grace must be positive")
 	}
 	return nil
 }
@@ -126,6 +127,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		Identify:       server.DevIdentity, // Validate has made sure of --dev
 		Limits:         c.Limits.session(),
 		Ping:           c.Ping,
+		Grace:          c.Grace,
 		IdleAfter:      c.Idle,
 		CompactCommand: []string{self, "compact-worker"},
 		Logger:         log,
