@@ -27,7 +27,8 @@ type Client struct {
 	document crdt.DocumentID
 	url      string
 	peer     wire.PeerID // one a client: a server replaces the dead half of a link
-	lock     *os.File    // nil without a replica on disk
+	session  wire.SessionID
+	lock     *os.File // nil without a replica on disk
 
 	requests chan request
 	wake     chan struct{} // of capacity 1
@@ -36,12 +37,14 @@ type Client struct {
 
 	stopConnecting context.CancelFunc
 	connecting     sync.WaitGroup
-	quit           chan struct{} // closed to end the keeper
-	kept           chan struct{} // closed when it has ended
+	quit           chan struct{}  // closed to end the keeper
+	kept           chan struct{}  // closed when it has ended
+	following      sync.WaitGroup // callbacks; added to by the keeper
 	closing        sync.Once
 	closeErr       error
 
 	keeper *keeper // owned by the keeper's goroutine until kept is closed
+	said   uint64  // ephemeral messages; owned by the connection's writer
 }
 
 // Open opens a replica, and returns as soon as what is on disk can be read and
@@ -56,6 +59,7 @@ func Open(ctx context.Context, opt Options) (*Client, error) {
 	c := &Client{
 		opt: opt, log: opt.Logger, document: opt.Transaction.Document(),
 		peer:     wire.PeerID("parley-client-" + uuid.NewString()),
+		session:  wire.SessionID(uuid.NewString()),
 		requests: make(chan request), wake: make(chan struct{}, 1), retry: make(chan struct{}, 1),
 		quit: make(chan struct{}), kept: make(chan struct{}),
 	}
@@ -112,7 +116,7 @@ func newKeeper(r *replica, c *Client) (*keeper, error) {
 	genesis := transaction.Genesis(c.opt.Transaction)
 	k := &keeper{
 		log: c.log, wake: c.wake, genesis: genesis.Hash, role: c.opt.localRole(),
-		replica: r, actor: newActor(),
+		replica: r, actor: newActor(), people: people{user: c.opt.User},
 		watchers: make(map[chan View]struct{}),
 		publish:  func(v View) { c.view.Store(&v) },
 	}
@@ -151,6 +155,7 @@ func (c *Client) Close(ctx context.Context) error {
 		c.connecting.Wait()
 		close(c.quit)
 		<-c.kept
+		c.following.Wait()
 		c.closeErr = errors.Join(c.keeper.replica.close(), c.unlock())
 	})
 	return c.closeErr

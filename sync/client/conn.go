@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
 	"golang.org/x/sync/errgroup"
 
 	"parley/crdt"
+	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/wire"
 )
@@ -18,8 +20,10 @@ const (
 	dialWithin = 10 * time.Second
 	joinWithin = 10 * time.Second
 	// pingEvery is how often the server must show that it lives: a server that
-	// vanishes without a word is noticed in twice that time.
-	pingEvery = 10 * time.Second
+	// vanishes without a word is noticed in twice that time. While somebody is
+	// ready, an agreement may be near, and it is asked more often.
+	pingEvery      = 15 * time.Second
+	pingEveryReady = 2500 * time.Millisecond
 	// gatherFor is how long a frame waits for more to say, so that what is
 	// picked in quick succession travels together.
 	gatherFor = 5 * time.Millisecond
@@ -115,7 +119,7 @@ func (c *Client) converse(ctx context.Context, conn Conn, server wire.PeerID) er
 	group, inner := errgroup.WithContext(hard)
 	group.Go(func() error { return c.read(inner, conn, server) })
 	group.Go(func() error { return c.write(inner, ctx, conn, server) })
-	group.Go(func() error { return ping(inner, conn) })
+	group.Go(func() error { return c.ping(inner, conn) })
 	err := group.Wait()
 	_ = c.post(func(k *keeper) { k.end() })
 	return err
@@ -189,24 +193,36 @@ func (c *Client) write(ctx, parting context.Context, conn Conn, server wire.Peer
 			return err
 		}
 		for {
-			data, err := c.pull()
+			m, err := c.pull(server)
 			if err != nil {
 				return err
 			}
-			if data == nil {
+			if m == nil {
 				break
 			}
-			frame := wire.Append(nil, &wire.Sync{SenderID: c.peer, TargetID: server, DocumentID: c.document, Data: data})
-			if err := conn.Write(ctx, frame); err != nil {
+			if err := conn.Write(ctx, wire.Append(nil, m)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (c *Client) pull() (data []byte, err error) {
-	posted := c.post(func(k *keeper) { data, err = k.pull() })
-	return data, errors.Join(posted, err)
+// pull returns the next frame for the server, nil if there is nothing to say.
+func (c *Client) pull(server wire.PeerID) (m wire.Message, err error) {
+	var sync, ephemeral []byte
+	if posted := c.post(func(k *keeper) { sync, ephemeral, err = k.pull() }); posted != nil {
+		return nil, posted
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case sync != nil:
+		return &wire.Sync{SenderID: c.peer, TargetID: server, DocumentID: c.document, Data: sync}, nil
+	case ephemeral != nil:
+		c.said++
+		return &wire.Ephemeral{SenderID: c.peer, TargetID: server, DocumentID: c.document, Count: c.said, SessionID: c.session, Data: ephemeral}, nil
+	}
+	return nil, nil
 }
 
 // gather waits a moment for more to say.
@@ -232,20 +248,33 @@ func (c *Client) part(ctx context.Context, conn Conn, why error) error {
 }
 
 // ping asks the server for signs of life.
-func ping(ctx context.Context, conn Conn) error {
-	ticker := time.NewTicker(pingEvery)
+func (c *Client) ping(ctx context.Context, conn Conn) error {
+	ticker := time.NewTicker(pingEveryReady)
 	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
+	for asked := time.Now(); ; asked = time.Now() {
+		every := pingEveryReady
+		for pause := true; pause; {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case now := <-ticker.C:
+				every = c.pingEvery()
+				pause = now.Sub(asked) < every-pingEveryReady/2
+			}
 		}
-		within, cancel := context.WithTimeout(ctx, pingEvery)
+		within, cancel := context.WithTimeout(ctx, every)
 		err := conn.Ping(within)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("the server gives no sign of life: %w", err)
 		}
 	}
+}
+
+// pingEvery is the time between two pings, and within which each is answered.
+func (c *Client) pingEvery() time.Duration {
+	if r := c.View().Roster; r != nil && slices.ContainsFunc(r.Participants, func(p presence.Participant) bool { return p.Ready }) {
+		return pingEveryReady
+	}
+	return pingEvery
 }

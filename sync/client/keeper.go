@@ -51,6 +51,7 @@ type keeper struct {
 
 	rejections []Rejection
 	rejected   int
+	people     people
 }
 
 // run steps requests until quit is closed.
@@ -156,6 +157,9 @@ func (k *keeper) setStatus(s Status) {
 	}
 	k.status = s
 	k.dirty = true
+	if s.State == Offline {
+		k.giveUpReady(s.Err)
+	}
 }
 
 // post steps the keeper, and returns when what the step added is committed. Who
@@ -179,6 +183,7 @@ func (c *Client) postIn(ctx context.Context, step func(*keeper)) error {
 // begin starts a conversation with the server.
 func (k *keeper) begin(server wire.PeerID) {
 	k.talk = newTalk(server, k.replica.known)
+	k.people.begin()
 	k.setStatus(Status{State: Online})
 	k.wakeWriter()
 }
@@ -197,16 +202,19 @@ func (k *keeper) unavailable() {
 // errBroken ends a connection whose conversation cannot go on.
 var errBroken = errors.New("what the server sent could not be kept")
 
-// pull returns the sync message that the server should have now, nil if there
-// is nothing to say.
-func (k *keeper) pull() ([]byte, error) {
+// pull returns the data of the sync message or else of the ephemeral message that
+// the server should have now, nil if there is nothing to say.
+func (k *keeper) pull() (sync, ephemeral []byte, err error) {
 	switch {
 	case k.talk == nil:
-		return nil, nil
+		return nil, nil, nil
 	case k.talk.broken:
-		return nil, errBroken
+		return nil, nil, errBroken
 	}
-	return k.talk.next(k.replica.graph()), nil
+	if data := k.talk.next(k.replica.graph()); data != nil {
+		return data, nil, nil
+	}
+	return nil, k.people.next(), nil
 }
 
 // incoming is a sync message whose changes were decoded and checked by
@@ -237,6 +245,7 @@ func (k *keeper) receive(in incoming) {
 		k.replica.learn(in.message.Heads, in.changes)
 		k.status.Unavailable = false
 		k.dirty = true
+		k.tendReady()
 		k.wakeWriter()
 	})
 }

@@ -1,13 +1,12 @@
 package client
 
 import (
-	"fmt"
+	"errors"
 	"slices"
-
-	"github.com/fxamacker/cbor/v2"
 
 	"parley/crdt"
 	"parley/crdt/transaction"
+	"parley/sync/presence"
 )
 
 const (
@@ -36,34 +35,38 @@ type Rejection struct {
 	Remade map[crdt.Hash]crdt.Hash
 }
 
-// parleyMessage is the data of an ephemeral message of the server's own.
-type parleyMessage struct {
-	Parley struct {
-		Type    string   `cbor:"t"`
-		Changes []string `cbor:"changes"`
-		Code    string   `cbor:"code"`
-		Message string   `cbor:"message"`
-	} `cbor:"parley"`
-}
-
 // hear takes a message of the server's own. Those of kinds that we do not know
-// are for others, or of later versions.
+// are of later versions.
 func (c *Client) hear(data []byte) error {
-	var m parleyMessage
-	if err := cbor.Unmarshal(data, &m); err != nil || m.Parley.Type != "rejected" {
+	m, err := presence.DecodeDown(data)
+	if errors.Is(err, presence.ErrNotOurs) {
 		return nil
 	}
-	r := Rejection{Code: m.Parley.Code, Message: m.Parley.Message}
-	for _, text := range m.Parley.Changes {
-		h, err := crdt.ParseHash(text)
-		if err != nil {
-			return fmt.Errorf("the server rejected a change: %w", err)
-		}
-		r.Changes = append(r.Changes, h)
+	if err != nil {
+		return err
 	}
 	return c.post(func(k *keeper) {
-		k.after = append(k.after, func() { k.reject(r) })
+		k.after = append(k.after, func() { k.heed(m) })
 	})
+}
+
+// heed does what a message of the server's asks for.
+func (k *keeper) heed(m any) {
+	switch m := m.(type) {
+	case *presence.Roster:
+		k.takeRoster(m)
+	case *presence.Lapsed:
+		k.takeLapse(m)
+	case *presence.Resolved:
+		k.people.noteResolution(m.Resolution)
+	case *presence.Rejected:
+		if m.Of != "" {
+			k.refusedMessage(m)
+			break
+		}
+		k.reject(Rejection{Code: string(m.Code), Message: m.Message, Changes: m.Changes})
+	}
+	k.dirty = true
 }
 
 // reject rolls back what the server refused, if it is here and the server does

@@ -7,10 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"parley/crdt"
 	"parley/crdt/transaction"
+	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/wire"
 )
@@ -66,13 +65,8 @@ func (p *picky) judge(c *crdt.Change) string {
 }
 
 func (p *picky) reject(code string, changes ...crdt.Hash) {
-	var m parleyMessage
-	m.Parley.Type, m.Parley.Code, m.Parley.Message = "rejected", code, "the change is not good"
-	for _, h := range changes {
-		m.Parley.Changes = append(m.Parley.Changes, h.String())
-	}
-	data, err := cbor.Marshal(m)
-	check(p.t, err)
+	m := presence.Rejected{Code: crdt.Code(code), Message: "the change is not good", Changes: changes}
+	data := m.Encode()
 	p.count++
 	p.send(&wire.Ephemeral{
 		SenderID: "server", TargetID: p.peer, DocumentID: tx.Document(), Count: p.count, SessionID: "s", Data: data,

@@ -7,6 +7,7 @@ import (
 
 	"parley/crdt"
 	"parley/crdt/transaction"
+	"parley/sync/presence"
 )
 
 // View is the client's state at one moment. Views are values of their own: what
@@ -20,6 +21,19 @@ type View struct {
 
 	Synced Synced
 	Status Status
+	// Roster is who is here and how it stands, as the server last said; nil before
+	// it has. While the client is not online it is as old as the connection. It is
+	// shared and not to be modified.
+	Roster *presence.Roster
+	// Ready is what the user has confirmed and the server has taken note of, and
+	// what is restored after a lost connection if nothing has changed; nil: nothing.
+	Ready []crdt.Hash
+	// Lapses are the confirmations, anybody's, that changes undid since the client
+	// was opened, oldest first, the newest 100.
+	Lapses []Lapse
+	// Resolutions are the agreements that the server told of, oldest first, the
+	// newest 100. Roster holds the one over its heads.
+	Resolutions []presence.Resolution
 	// Rejections are the changes that the server refused since the client was
 	// opened, oldest first, the newest 100.
 	Rejections []Rejection
@@ -43,6 +57,7 @@ func (k *keeper) show() {
 	k.noteSynced()
 	v := k.content()
 	v.Synced, v.Status, v.Rejections = k.synced, k.status, slices.Clone(k.rejections)
+	k.people.show(&v)
 	k.publish(v)
 	k.shown = v
 	for w := range k.watchers {
@@ -146,4 +161,56 @@ func (c *Client) Watch(ctx context.Context) <-chan View {
 		})
 	})
 	return w
+}
+
+// Participants returns who is here, by user, as the server last said.
+func (c *Client) Participants() []presence.Participant {
+	if r := c.View().Roster; r != nil {
+		return slices.Clone(r.Participants)
+	}
+	return nil
+}
+
+// OnLapse calls do for every confirmation that a change undoes, the user's own
+// and others', and first for those since the client was opened. The calls come
+// one after the other from a goroutine of their own, and end when stop is called
+// or the client is closed; do must not call Close, which waits for it.
+func (c *Client) OnLapse(do func(Lapse)) (stop func()) {
+	last := 0
+	return c.follow(func(v View) {
+		for _, l := range v.Lapses {
+			if l.N > last {
+				last = l.N
+				do(l)
+			}
+		}
+	})
+}
+
+// OnResolved calls do for every agreement of the parties that the server tells
+// of; otherwise it is as OnLapse.
+func (c *Client) OnResolved(do func(presence.Resolution)) (stop func()) {
+	last := 0
+	return c.follow(func(v View) {
+		for _, r := range v.Resolutions {
+			if r.N > last {
+				last = r.N
+				do(r)
+			}
+		}
+	})
+}
+
+// follow calls see with every state, in a goroutine that ends with stop or Close.
+func (c *Client) follow(see func(View)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	_ = c.post(func(*keeper) { // closed: there is nothing to see
+		c.following.Go(func() {
+			for v := range c.Watch(ctx) {
+				see(v)
+			}
+			cancel()
+		})
+	})
+	return cancel
 }
