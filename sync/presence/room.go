@@ -72,7 +72,7 @@ type participant struct {
 	lost  map[string]time.Time // until when each peer that lost its connection may be back
 	ready []crdt.Hash          // what the user is ready for; nil: nothing
 	lapse *Cause
-	trip  time.Duration // as it was last told
+	trip  time.Duration // as everybody was last told
 }
 
 // New returns a room without anybody in it. resolutions are the transaction's,
@@ -299,12 +299,17 @@ func (r *Room) hear(now time.Time, in Heard, out []Output) []Output {
 	return out
 }
 
-// comeBack makes one who took leave a participant again.
+// comeBack makes one who took leave a participant again, but not by a connection
+// that its client has replaced since: what that says was said before.
 func (r *Room) comeBack(now time.Time, c *connection) {
-	if c.away {
-		c.away = false
-		r.enter(now, c)
+	if !c.away {
+		return
 	}
+	if p := r.users[c.person.User]; p != nil && slices.ContainsFunc(p.conns, func(newer *connection) bool { return newer.peer == c.peer }) {
+		return
+	}
+	c.away = false
+	r.enter(now, c)
 }
 
 // leave takes a connection out, and its user if it was the last: whatever was
@@ -346,9 +351,19 @@ func (r *Room) measure(now time.Time, in Measured) {
 	if !ok {
 		return
 	}
+	p := r.holder(c)
+	if p == nil {
+		c.trip = in.RoundTrip
+		return
+	}
+	before := p.roundTrip()
 	c.trip = in.RoundTrip
-	if p := r.holder(c); p != nil && notable(p.trip, p.roundTrip()) {
+	switch is := p.roundTrip(); {
+	case is == before:
+	case notable(p.trip, is):
 		r.teller.changed(now)
+	default:
+		r.teller.fresh = false
 	}
 }
 

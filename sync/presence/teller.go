@@ -90,6 +90,9 @@ func (r *Room) tell(now time.Time, out []Output) []Output {
 		return out
 	}
 	r.teller.since, r.teller.last = time.Time{}, now
+	for _, p := range r.users {
+		p.trip = p.roundTrip()
+	}
 	return append(out, Send{Data: r.roster().Encode()})
 }
 
@@ -121,14 +124,13 @@ func (r *Room) roster() *Roster {
 }
 
 func (p *participant) show() Participant {
-	p.trip = p.roundTrip()
 	state := Online
 	if len(p.conns) == 0 {
 		state = Reconnecting
 	}
 	return Participant{
 		User: p.user, Name: p.name, Role: p.role, State: state, Connections: len(p.conns),
-		Ready: p.ready != nil, Focus: p.focus(), Since: p.since.UnixMilli(), RoundTrip: p.trip, Lapsed: p.lapse,
+		Ready: p.ready != nil, Focus: p.focus(), Since: p.since.UnixMilli(), RoundTrip: p.roundTrip(), Lapsed: p.lapse,
 	}
 }
 
