@@ -23,6 +23,15 @@ export async function until(what, check, deadline = patience) {
   }
 }
 
+// quiet waits until a count has not changed for a while.
+export async function quiet(count) {
+  let [last, since] = [count(), Date.now()]
+  await until("the exchange ends", () => {
+    if (count() !== last) [last, since] = [count(), Date.now()]
+    return Date.now() - since > 300
+  })
+}
+
 // random returns a source of whole numbers below a bound; the same seed, the same numbers.
 export function random(seed) {
   let state = seed

@@ -8,7 +8,7 @@ import os from "node:os"
 import path from "node:path"
 import { after } from "node:test"
 import * as A from "@automerge/automerge"
-import { client, saved, scenario, until } from "./client.mjs"
+import { client, quiet, saved, scenario, until } from "./client.mjs"
 import { documentUrl } from "./genesis.mjs"
 import { useServer } from "./server.mjs"
 
@@ -147,14 +147,5 @@ for (const [code, change] of Object.entries(refusals)) {
     await until("bob sees it", () => bob.handle.doc().selections.price.value === 130)
     assert.equal(bob.handle.doc().extra, undefined)
     assert.deepEqual(conflictOf((await show(id)).fields.price), ["130 by mallory"])
-  })
-}
-
-// quiet waits until a count has not changed for a while.
-async function quiet(count) {
-  let [last, since] = [count(), Date.now()]
-  await until("the exchange ends", () => {
-    if (count() !== last) [last, since] = [count(), Date.now()]
-    return Date.now() - since > 300
   })
 }
