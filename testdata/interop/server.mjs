@@ -16,12 +16,12 @@ import { after, before, beforeEach } from "node:test"
 const startDeadline = 15_000 // ms until it must listen
 const stopDeadline = 15_000 // ms until it must have ended after SIGTERM
 
-function command(listen, data) {
+function command(listen, data, more) {
   const flags = ["--listen", listen, "--data", data]
   if (process.env.PARLEY_SERVER_JS === "1") {
     return [process.execPath, fileURLToPath(new URL("incumbent.mjs", import.meta.url)), ...flags]
   }
-  if (process.env.PARLEY_BIN) return [process.env.PARLEY_BIN, "serve", "--dev", "--plain-documents", ...flags]
+  if (process.env.PARLEY_BIN) return [process.env.PARLEY_BIN, "serve", "--dev", "--plain-documents", ...flags, ...more]
   throw new Error("say which server to test: set PARLEY_BIN, PARLEY_SERVER_JS=1 or PARLEY_URL")
 }
 
@@ -32,12 +32,17 @@ class Server {
   #output = ""
   #port = 0
   #data
+  #flags
+
+  constructor(flags) {
+    this.#flags = flags
+  }
 
   // start begins a process, or one more on the data and the port of the last.
   async start() {
     if (!this.restartable) return
     this.#data ??= fs.mkdtempSync(path.join(os.tmpdir(), "parley-interop-"))
-    const [program, ...args] = command(`127.0.0.1:${this.#port}`, this.#data)
+    const [program, ...args] = command(`127.0.0.1:${this.#port}`, this.#data, this.#flags)
     this.#output = ""
     this.#process = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] })
     const listening = new Promise((resolve, reject) => {
@@ -104,9 +109,9 @@ class Server {
   }
 }
 
-// useServer gives a test file a server of its own.
-export function useServer() {
-  const server = new Server()
+// useServer gives a test file a server of its own. Flags are for the binary only.
+export function useServer(...flags) {
+  const server = new Server(flags)
   before(() => server.start())
   beforeEach(() => server.ensure())
   after(() => server.close())
