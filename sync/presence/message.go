@@ -73,7 +73,8 @@ const MaxHeads = 4096
 // maxPing is the largest number that JavaScript holds exactly.
 const maxPing = 1<<53 - 1
 
-// mark is what every message of ours holds: the text "parley" in CBOR.
+// mark is what every message of ours holds, as clients write it: the text
+// "parley" in CBOR.
 var mark = []byte("\x66parley")
 
 // envelope is how messages travel: as the CBOR value of an automerge-repo
@@ -95,41 +96,76 @@ type upward struct {
 	N     any      `cbor:"n,omitempty"`
 }
 
-var decoder = func() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		MaxNestedLevels:  16,
-		MaxArrayElements: 1 << 17,
-		MaxMapPairs:      1 << 16,
-		TagsMd:           cbor.TagsForbidden,
-	}.DecMode()
+// opener reads envelopes. What lies beside our message, or instead of it, is an
+// application's: dates, bytes and whatever else CBOR has.
+var opener = mode(cbor.DecOptions{
+	DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+	MaxNestedLevels:   1024,
+	MaxArrayElements:  math.MaxInt32,
+	MaxMapPairs:       math.MaxInt32,
+	UTF8:              cbor.UTF8DecodeInvalid,
+	FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
+})
+
+var decoder = mode(cbor.DecOptions{
+	DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+	MaxNestedLevels:   16,
+	MaxArrayElements:  1 << 17,
+	MaxMapPairs:       1 << 16,
+	TagsMd:            cbor.TagsForbidden,
+	FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
+})
+
+func mode(options cbor.DecOptions) cbor.DecMode {
+	m, err := options.DecMode()
 	if err != nil {
 		panic("presence: decoder options: " + err.Error())
 	}
-	return mode
-}()
+	return m
+}
+
+// open returns the message in an envelope, nil if there is none: then it is an
+// application's own. It fails on what is no CBOR, but seems to hold one.
+func open(data []byte) (cbor.RawMessage, error) {
+	const isMap = 5 << 5 // the major type, in the first byte's upper three bits
+	if len(data) == 0 || data[0]&0xe0 != isMap {
+		return nil, nil
+	}
+	var e envelopeIn
+	err := opener.Unmarshal(data, &e)
+	var typeError *cbor.UnmarshalTypeError // of a key that is no text
+	switch {
+	case err == nil, errors.As(err, &typeError):
+		return e.Parley, nil
+	case bytes.Contains(data, mark):
+		return nil, err
+	}
+	return nil, nil
+}
 
 // Decode reads the data of an ephemeral message from a client. It reports false
 // if that is no message of ours but an application's own. What is meant as one
 // and cannot be read is [Wrong].
 func Decode(data []byte) (Message, bool) {
-	if !bytes.Contains(data, mark) {
+	body, err := open(data)
+	switch {
+	case err != nil:
+		return Wrong{Reason: "the message is no CBOR that can be read: " + brief(err)}, true
+	case body == nil:
 		return nil, false
 	}
-	var e envelopeIn
-	err := decoder.Unmarshal(data, &e)
-	var typeError *cbor.UnmarshalTypeError
-	switch {
-	case errors.As(err, &typeError), err == nil && e.Parley == nil:
-		return nil, false // the mark stands somewhere else in it
-	case err != nil:
-		return Wrong{Reason: "the message is no CBOR that can be read: " + err.Error()}, true
-	}
 	var u upward
-	if err := decoder.Unmarshal(e.Parley, &u); err != nil {
-		return Wrong{Reason: "the message is not of the expected shape: " + err.Error()}, true
+	if err := decoder.Unmarshal(body, &u); err != nil {
+		return Wrong{Reason: "the message is not of the expected shape: " + brief(err)}, true
 	}
 	return u.message(), true
+}
+
+// brief is an error as its sender is told it: it may quote what was sent.
+func brief(err error) string {
+	const most = 200
+	text := err.Error()
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
 func (u *upward) message() Message {

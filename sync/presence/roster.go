@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -222,17 +223,17 @@ var ErrNotOurs = errors.New("no message of Parley's")
 // *Lapsed, *Rejected, *Resolved or *Pong, or nil for a kind that a later server
 // may have. It fails with ErrNotOurs, or on what cannot be read.
 func DecodeDown(data []byte) (any, error) {
-	var e envelopeIn
-	if err := decoder.Unmarshal(data, &e); err != nil || e.Parley == nil {
+	body, err := open(data)
+	if err != nil || body == nil {
 		return nil, ErrNotOurs
 	}
 	var head struct {
 		T string `cbor:"t"`
 	}
-	if err := decoder.Unmarshal(e.Parley, &head); err != nil {
+	if err := decoder.Unmarshal(body, &head); err != nil {
 		return nil, fmt.Errorf("read a message of the server's: %w", err)
 	}
-	m, err := decodeDown(head.T, e.Parley)
+	m, err := decodeDown(head.T, body)
 	if err != nil {
 		return nil, fmt.Errorf("read a %s message: %w", head.T, err)
 	}
@@ -266,7 +267,7 @@ func decodeDown(kind string, body cbor.RawMessage) (any, error) {
 
 func (f *rosterForm) message() (any, error) {
 	r := &Roster{
-		Rev: f.Rev, Needed: f.Needed, Quorum: f.Quorum, Policy: f.Policy, Contested: f.Contested, Missing: f.Missing,
+		Rev: f.Rev, Needed: listed(f.Needed), Quorum: f.Quorum, Policy: f.Policy, Contested: listed(f.Contested), Missing: listed(f.Missing),
 	}
 	var err error
 	if r.Heads, err = readHashes(f.Heads); err != nil {
@@ -294,7 +295,9 @@ func (f *participantForm) read() (p Participant, err error) {
 		p.Focus = *f.Focus
 	}
 	if f.RTT != nil {
-		p.RoundTrip = time.Duration(*f.RTT * float64(time.Millisecond))
+		if p.RoundTrip, err = roundTrip(*f.RTT); err != nil {
+			return p, err
+		}
 	}
 	if f.Lapsed != nil {
 		var cause Cause
@@ -303,6 +306,15 @@ func (f *participantForm) read() (p Participant, err error) {
 		}
 	}
 	return p, err
+}
+
+// roundTrip reads milliseconds, to the microsecond to which they are written.
+func roundTrip(ms float64) (time.Duration, error) {
+	const day = 24 * time.Hour
+	if !(ms >= 0 && ms < float64(day.Milliseconds())) { // which NaN is not, either
+		return 0, fmt.Errorf("a round trip of %v ms", ms)
+	}
+	return time.Duration(math.Round(ms*1000)) * time.Microsecond, nil
 }
 
 func (f *causeForm) read() (Cause, error) {
@@ -317,7 +329,7 @@ func (f *causeForm) read() (Cause, error) {
 
 func (f *resolutionForm) read() (*Resolution, error) {
 	heads, err := readHashes(f.Heads)
-	return &Resolution{N: f.N, Heads: heads, Parties: f.Parties, Quorum: f.Quorum, At: int64(f.At)}, err
+	return &Resolution{N: f.N, Heads: heads, Parties: listed(f.Parties), Quorum: f.Quorum, At: int64(f.At)}, err
 }
 
 func (f *lapsedForm) message() (any, error) {
@@ -331,7 +343,7 @@ func (f *rejectedForm) message() (any, error) {
 		return nil, err
 	}
 	heads, err := readHashes(f.Heads)
-	return &Rejected{Of: f.Of, Changes: changes, Heads: heads, Fields: f.Fields, Code: crdt.Code(f.Code), Message: f.Message}, err
+	return &Rejected{Of: f.Of, Changes: changes, Heads: heads, Fields: listed(f.Fields), Code: crdt.Code(f.Code), Message: f.Message}, err
 }
 
 func (f *resolvedForm) message() (any, error) {
@@ -359,7 +371,8 @@ func readHashes(texts []string) ([]crdt.Hash, error) {
 	return hs, nil
 }
 
-// listed makes an empty list of nil, so that clients read [] and not null.
+// listed makes an empty list of nil, so that clients read [] and not null, and what
+// was read is as it was written.
 func listed(texts []string) []string {
 	if texts == nil {
 		return []string{}
