@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,7 +15,7 @@ import (
 // follow prints a line for each change, until ctx ends.
 func (c *joinCmd) follow(ctx context.Context, io streams, id transaction.ID, cl *client.Client) error {
 	shown := make(map[string]string) // by subject
-	rejected := 0
+	rejected, lapsed := 0, 0
 	for v := range cl.Watch(ctx) {
 		if c.JSON {
 			if line := sheetLine(id, v); shown["json"] != line.key {
@@ -31,7 +32,13 @@ func (c *joinCmd) follow(ctx context.Context, io streams, id transaction.ID, cl 
 				fmt.Fprintln(io.out, refusalText(r))
 			}
 		}
-		for _, l := range followLines(id, v) {
+		for _, l := range v.Lapses {
+			if l.N > lapsed {
+				lapsed = l.N
+				fmt.Fprintln(io.out, lapseText(l, v.Fields))
+			}
+		}
+		for _, l := range append(followLines(id, v), peopleLines(v.Roster, shown)...) {
 			if shown[l[0]] == l[1] {
 				continue
 			}
@@ -47,6 +54,7 @@ func (c *joinCmd) follow(ctx context.Context, io streams, id transaction.ID, cl 
 // jsonLine is a state as join --json prints it.
 type jsonLine struct {
 	*sheet
+	*jsonPeople
 	Connection string         `json:"connection"` // offline, connecting, online or reconnecting
 	Rejected   []jsonRejected `json:"rejected"`
 
@@ -71,7 +79,12 @@ func sheetLine(id transaction.ID, v client.View) jsonLine {
 		}
 		l.Rejected = append(l.Rejected, j)
 	}
-	l.key = fmt.Sprint(l.Heads, l.Connection, l.From, l.Saved, l.Pending, len(l.Rejected))
+	l.jsonPeople = jsonPeopleOf(v)
+	key, err := json.Marshal(l)
+	if err != nil {
+		panic(err) // it is printed next
+	}
+	l.key = string(key)
 	return l
 }
 

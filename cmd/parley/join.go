@@ -26,9 +26,13 @@ type joinCmd struct {
 
 // Help is shown by kong under the command's one line.
 func (*joinCmd) Help() string {
-	return `In a terminal: the fields, what is picked and by whom, and the options of the
-chosen field side by side; the keys are shown at the bottom. Without a terminal,
-or with --json, it prints a line for each change, until it is interrupted.
+	return `In a terminal: who is here and who is ready, the fields, what is picked and by
+whom, and the options of the chosen field side by side; the keys are shown at the
+bottom. Without a terminal, or with --json, it prints a line for each change,
+until it is interrupted.
+
+To be ready (y) is to confirm what you see, exactly: any change undoes it. When
+all who must agree are ready for the same, they have agreed.
 
 What is picked without a connection goes to the server when there is one. With
 --replica it is kept on disk meanwhile; without, it is lost if you quit.`
@@ -119,6 +123,9 @@ type doer interface {
 	Pick(ctx context.Context, field string, value json.RawMessage, option string) (crdt.Hash, error)
 	PickOption(ctx context.Context, field, option string) (crdt.Hash, error)
 	Withdraw(ctx context.Context, field string) (crdt.Hash, error)
+	Ready(ctx context.Context, heads []crdt.Hash) error
+	Unready(ctx context.Context) error
+	Focus(field string)
 	Reconnect()
 }
 

@@ -20,6 +20,14 @@ const (
 	exitUsage   = 2 // the command line or the configuration is wrong
 	exitRefused = 3 // the server refused it: who asks may not, or what is asked is wrong
 	exitUnsaved = 4 // it is kept in the replica and not on the server yet
+
+	// Those of parley ready.
+	exitLapsed      = 5   // a change undid it before all were ready
+	exitContested   = 6   // several values are picked for a field
+	exitIncomplete  = 7   // nothing is picked for a required field
+	exitStale       = 8   // that is not what there is any more
+	exitWaiting     = 9   // not all were ready in time
+	exitInterrupted = 130 // by SIGINT or SIGTERM, while it waited
 )
 
 // cli is the command line. Each flag can also be given in the environment, as
@@ -28,6 +36,7 @@ type cli struct {
 	Open          openCmd          `cmd:"" help:"Create a transaction, or update its fields."`
 	Pick          pickCmd          `cmd:"" help:"Pick a value for a field."`
 	Withdraw      withdrawCmd      `cmd:"" help:"Take back what is picked for a field."`
+	Ready         readyCmd         `cmd:"" help:"Confirm what is picked, and wait until all who must agree have."`
 	Show          showCmd          `cmd:"" help:"Print a transaction: its fields and what is picked."`
 	History       historyCmd       `cmd:"" help:"Print who picked what, when, and in place of what."`
 	Join          joinCmd          `cmd:"" help:"Follow a transaction in a terminal, and pick."`
@@ -41,7 +50,7 @@ automerge-repo's protocol, and the commands that talk to one.
 
 Exit codes: 0 done, 1 tried and did not work, 2 wrong command line or
 configuration, 3 refused by the server, 4 kept in the replica and not on the
-server yet.`
+server yet; ready has more, see parley ready --help.`
 
 // streams are where a command reads and writes.
 type streams struct {

@@ -13,6 +13,7 @@ import (
 	"parley/crdt"
 	"parley/crdt/transaction"
 	"parley/sync/client"
+	"parley/sync/presence"
 )
 
 // screen is the state of parley join's terminal program, as bubbletea has it:
@@ -41,6 +42,7 @@ type screen struct {
 
 	note     string // below the field: what was refused or failed
 	rejected int    // the last rejection that was noted
+	lapsed   int    // the last lapse
 	leaving  bool   // q was pressed, and would lose something
 }
 
@@ -100,9 +102,15 @@ func (m *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 // failed notes why something was not done.
 func (m *screen) failed(err error) {
 	var refusal *crdt.Refusal
+	var notReady *client.NotReadyError
 	switch {
 	case errors.As(err, &refusal):
 		m.note = "refused: " + plain(refusal.Reason)
+	case errors.As(err, &notReady) && notReady.Code == client.CodeLapsed: // noted as a lapse
+	case errors.As(err, &notReady):
+		m.note = "you are not ready: " + plain(notReady.Message)
+	case errors.Is(err, context.DeadlineExceeded):
+		m.note = "the server did not answer: you are not ready"
 	case err != nil:
 		m.note = plain(err.Error())
 	}
@@ -124,6 +132,15 @@ func (m *screen) see(v client.View) {
 			m.rejected, m.note = r.N, refusalText(r)
 		}
 	}
+	for _, l := range v.Lapses {
+		if l.N > m.lapsed {
+			m.lapsed = l.N
+			if l.User == m.user {
+				l.User = "you"
+				m.note = lapseText(l, v.Fields)
+			}
+		}
+	}
 }
 
 // choose moves to the field at an index, and to its option that is picked.
@@ -134,6 +151,7 @@ func (m *screen) choose(i int) {
 		return
 	}
 	m.field = m.names[max(0, min(i, len(m.names)-1))]
+	m.do.Focus(m.field)
 	f := m.sheet.Fields[m.field]
 	if len(f.Picks) > 0 && f.Picks[0].Option != "" {
 		m.option = max(0, slices.Index(m.options(), f.Picks[0].Option))
@@ -185,6 +203,8 @@ func (m *screen) keyFields(msg tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 		return m, m.startTyping()
 	case "w":
 		return m, m.withdraw()
+	case "y":
+		return m, m.toggleReady()
 	case "r":
 		m.do.Reconnect()
 	case "h":
@@ -231,6 +251,29 @@ func (m *screen) pickOption() tea.Cmd {
 	}
 	option := options[m.option]
 	return m.try(func(ctx context.Context) (crdt.Hash, error) { return m.do.PickOption(ctx, field, option) })
+}
+
+// readyWithin is how long the server may take to take note.
+const readyWithin = 10 * time.Second
+
+// toggleReady confirms what is on the screen, or takes it back.
+func (m *screen) toggleReady() tea.Cmd {
+	heads, is := m.view.Heads, m.view.Ready != nil || m.amReady()
+	return m.try(func(ctx context.Context) (crdt.Hash, error) {
+		ctx, cancel := context.WithTimeout(ctx, readyWithin)
+		defer cancel()
+		if is {
+			return crdt.Hash{}, m.do.Unready(ctx)
+		}
+		return crdt.Hash{}, m.do.Ready(ctx, heads)
+	})
+}
+
+// amReady reports whether the user is, by whatever connection.
+func (m *screen) amReady() bool {
+	return m.view.Roster != nil && slices.ContainsFunc(m.view.Roster.Participants, func(p presence.Participant) bool {
+		return p.User == m.user && p.Ready
+	})
 }
 
 func (m *screen) withdraw() tea.Cmd {

@@ -19,14 +19,16 @@ import (
 	"parley/crdt"
 	"parley/crdt/transaction"
 	"parley/sync/client"
+	"parley/sync/presence"
 )
 
 var update = flag.Bool("update", false, "write the golden screens anew")
 
 // done is a doer that remembers what it was asked to do.
 type done struct {
-	did []string
-	err error
+	did   []string
+	err   error
+	focus string
 }
 
 func (d *done) Pick(_ context.Context, field string, value json.RawMessage, _ string) (crdt.Hash, error) {
@@ -43,6 +45,18 @@ func (d *done) Withdraw(_ context.Context, field string) (crdt.Hash, error) {
 	d.did = append(d.did, "withdraw "+field)
 	return crdt.Hash{}, d.err
 }
+
+func (d *done) Ready(_ context.Context, heads []crdt.Hash) error {
+	d.did = append(d.did, "ready "+strings.Join(hashTexts(heads), ","))
+	return d.err
+}
+
+func (d *done) Unready(context.Context) error {
+	d.did = append(d.did, "unready")
+	return d.err
+}
+
+func (d *done) Focus(field string) { d.focus = field }
 
 func (d *done) Reconnect() { d.did = append(d.did, "reconnect") }
 
@@ -103,7 +117,32 @@ func press(m *screen, keys ...string) {
 	}
 }
 
+// present adds people to a view: alice, whose screen it is, is ready or not.
+func present(v client.View, ready bool) client.View {
+	v.Roster = &presence.Roster{
+		Needed: []string{"alice", "bob", "carol"}, Quorum: 3, Policy: presence.Reopen,
+		Participants: []presence.Participant{
+			{User: "alice", Role: transaction.Party, State: presence.Online, Connections: 1, Ready: ready, Focus: "date"},
+			{User: "bob\x1b[31m", Role: transaction.Party, State: presence.Online, Connections: 2, Focus: "price"},
+			{User: "holly", Role: transaction.Host, State: presence.Reconnecting},
+		},
+	}
+	if ready {
+		v.Ready = []crdt.Hash{{1}}
+	}
+	return v
+}
+
 func TestScreens(t *testing.T) {
+	settled := present(aView(), true)
+	settled.Selections = settled.Selections[:1]
+	settled.Contested, settled.Missing = nil, nil
+	agreed := present(settled, true)
+	agreed.Roster.Resolution = &presence.Resolution{N: 2, Parties: []string{"alice", "bob", "carol"}, Quorum: 3}
+	lapsed := present(aView(), false)
+	lapsed.Lapses = []client.Lapse{{N: 1, User: "alice", Because: presence.Cause{Field: "price", User: "bob"}}}
+	away := present(aView(), true)
+	away.Status = client.Status{State: client.Reconnecting}
 	offline := aView()
 	offline.Status = client.Status{State: client.Reconnecting, NextTry: noon.Add(3 * time.Second), Tries: 2, Err: errors.New("no")}
 	offline.Synced = client.Synced{Pending: 2}
@@ -123,6 +162,10 @@ func TestScreens(t *testing.T) {
 		"offline":   {offline, []string{"down", "q"}},
 		"refused":   {refusedView, []string{"down", "down"}},
 		"empty":     {client.View{}, []string{"e", "enter", "w"}},
+		"ready":     {settled, nil},
+		"agreed":    {agreed, nil},
+		"lapsed":    {lapsed, nil},
+		"away":      {away, nil},
 	} {
 		for _, size := range [][2]int{{80, 24}, {50, 24}, {40, 12}} {
 			m := aScreen(&done{}, c.view)
@@ -168,10 +211,6 @@ func TestKeys(t *testing.T) {
 	press(m, "down", "down", "right", "right", "enter", "w", "r")
 	d.err = errors.New("the disk is full")
 	press(m, "left", "enter")
-	want := "pick date \"1 Dec\"|option price c|withdraw price|reconnect|option price b"
-	if got := strings.Join(d.did, "|"); got != want {
-		t.Errorf("did %s\nwant %s", got, want)
-	}
 	if m.note != "the disk is full" {
 		t.Errorf("note: %q", m.note)
 	}
@@ -179,6 +218,30 @@ func TestKeys(t *testing.T) {
 	press(m, "enter")
 	if m.note != "refused: viewers may not" {
 		t.Errorf("note: %q", m.note)
+	}
+	if d.focus != "price" {
+		t.Errorf("others see the user at %q", d.focus)
+	}
+	m.view.Heads = []crdt.Hash{{0xab}}
+	d.err = nil
+	press(m, "y")
+	m.Update(viewMsg(present(aView(), true)))
+	press(m, "y")
+	for why, note := range map[error]string{
+		&client.NotReadyError{Code: presence.CodeContested, Message: "pick one"}: "you are not ready: pick one",
+		&client.NotReadyError{Code: client.CodeLapsed, Message: "undone"}:        "",
+		context.DeadlineExceeded: "the server did not answer: you are not ready",
+	} {
+		d.err = why
+		press(m, "y")
+		if m.note != note {
+			t.Errorf("%v is noted as %q", why, m.note)
+		}
+	}
+	d.did = d.did[:len(d.did)-3] // what failed
+	want := "pick date \"1 Dec\"|option price c|withdraw price|reconnect|option price b|option price b|ready ab" + strings.Repeat("0", 62) + "|unready"
+	if got := strings.Join(d.did, "|"); got != want {
+		t.Errorf("did %s\nwant %s", got, want)
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
 
+	"parley/crdt/transaction"
 	"parley/sync/client"
+	"parley/sync/presence"
 )
 
 var (
@@ -39,12 +41,16 @@ func (m *screen) View() tea.View {
 // text is the whole screen, no wider and no higher than the terminal.
 func (m *screen) text() string {
 	var body []string
-	keys := "↑↓←→ move  enter pick  e type  w withdraw  r reconnect  h history  q quit"
+	keys := "↑↓←→ move  enter pick  e type  w withdraw  y ready  r reconnect  h history  q quit"
+	if m.view.Ready != nil || m.amReady() {
+		keys = strings.Replace(keys, "y ready", "y not ready", 1)
+	}
 	switch {
 	case m.mode == modeHistory:
 		body, keys = m.historyLines(), "↑↓ scroll  esc back"
 	default:
-		body = append(m.fieldLines(), "")
+		body = append(m.peopleLines(), m.fieldLines()...)
+		body = append(body, "")
 		body = append(body, m.detailLines()...)
 		if m.mode == modeType {
 			keys = "enter pick  esc leave it"
@@ -127,7 +133,58 @@ func (m *screen) connection() (string, lipgloss.Style) {
 }
 
 // rows is how many fields fit.
-func (m *screen) rows() int { return max(3, m.height-frameRows-detailRows) }
+func (m *screen) rows() int {
+	return max(3, m.height-frameRows-detailRows-len(m.peopleLines()))
+}
+
+// peopleLines say who is here, and how it stands with the agreement: in one line
+// where there is no room for two.
+func (m *screen) peopleLines() []string {
+	r := m.view.Roster
+	if r == nil {
+		return nil
+	}
+	style := lipgloss.NewStyle()
+	switch {
+	case m.view.Status.State != client.Online:
+		style = faint // it is how it was
+	case r.Resolution != nil:
+		style = green.Bold(true)
+	}
+	lines := []string{style.Render(cut(standing(r, m.user), m.width))}
+	if m.height < lowest {
+		return lines
+	}
+	var people []string
+	for _, p := range r.Participants {
+		people = append(people, m.person(p))
+	}
+	return append([]string{strings.Join(people, "  ")}, lines...)
+}
+
+// person is one participant: the sign is filled for who is here.
+func (m *screen) person(p presence.Participant) string {
+	sign, style := "●", lipgloss.NewStyle()
+	switch {
+	case p.State == presence.Reconnecting || m.view.Status.State != client.Online:
+		sign, style = "○", faint
+	case p.Ready:
+		style = green
+	}
+	text := sign + " " + m.who(p.User)
+	if p.Role != transaction.Party {
+		text += " (" + string(p.Role) + ")"
+	}
+	switch {
+	case p.State == presence.Reconnecting:
+		text += " reconnecting"
+	case p.Ready:
+		text += " ready"
+	case p.Focus != "" && p.User != m.user:
+		text += " at " + titleOf(p.Focus, m.sheet.Fields[p.Focus])
+	}
+	return style.Render(text)
+}
 
 // fieldLines is the table of fields, scrolled to the chosen one.
 func (m *screen) fieldLines() []string {

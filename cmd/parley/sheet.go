@@ -6,6 +6,7 @@ import (
 	"parley/crdt"
 	"parley/crdt/transaction"
 	"parley/sync/client"
+	"parley/sync/presence"
 	"parley/sync/wire"
 )
 
@@ -30,6 +31,11 @@ type sheet struct {
 	Parties []string `json:"parties,omitempty"`
 	Quorum  int      `json:"quorum,omitempty"`
 	Policy  string   `json:"policy,omitempty"`
+
+	// Resolution is the agreement over Heads, nil if there is none or none is
+	// known; Resolutions are those that are known.
+	Resolution  *presence.Resolution  `json:"resolution"`
+	Resolutions []presence.Resolution `json:"resolutions,omitempty"`
 
 	From    string `json:"from"`              // the server, or the replica
 	Saved   bool   `json:"saved"`             // the server has all of it
@@ -76,6 +82,12 @@ func sheetOf(id transaction.ID, v client.View) *sheet {
 	}
 	for _, h := range v.Heads {
 		s.Heads = append(s.Heads, h.String())
+	}
+	s.Resolutions = v.Resolutions
+	for i := range v.Resolutions {
+		if v.Resolutions[i].Over(v.Heads) {
+			s.Resolution = &v.Resolutions[i]
+		}
 	}
 	for name, f := range v.Fields {
 		s.Fields[name] = sheetField{Field: f, Defined: true, Picks: []pick{}}

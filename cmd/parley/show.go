@@ -173,8 +173,19 @@ func printSheet(w io.Writer, s *sheet, now time.Time) error {
 	if err := writeTable(w, rows, widest); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s\nheads %s\n", summary(s), strings.Join(s.Heads, ","))
+	_, err := fmt.Fprintf(w, "\n%s\n%sheads %s\n", summary(s), agreementLine(s, now), strings.Join(s.Heads, ","))
 	return err
+}
+
+// agreementLine says what the parties have agreed on, in a line, if they have.
+func agreementLine(s *sheet, now time.Time) string {
+	switch r := s.Resolution; {
+	case r != nil:
+		return fmt.Sprintf("agreed by %s, %s (resolution %d)\n", and(r.Parties), whenText(r.At, now), r.N)
+	case len(s.Resolutions) > 0:
+		return "agreed on before, but not on this\n"
+	}
+	return ""
 }
 
 func yes(b bool) string {

@@ -163,6 +163,9 @@ func (c *Client) Watch(ctx context.Context) <-chan View {
 	return w
 }
 
+// User returns whose replica it is.
+func (c *Client) User() string { return c.opt.User }
+
 // Participants returns who is here, by user, as the server last said.
 func (c *Client) Participants() []presence.Participant {
 	if r := c.View().Roster; r != nil {
