@@ -28,6 +28,7 @@ var layers = map[string][]string{
 	"sync/session":           {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 	"server/store":           {"crdt"},
 	"server/compact":         {"crdt"},
+	"server/audit":           {"crdt", "crdt/transaction", "sync/presence"},
 	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/compact", "server/store"},
 	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/compact", "server/store", "sync/client", "sync/presence", "sync/session", "sync/wire"},
 
@@ -35,12 +36,12 @@ var layers = map[string][]string{
 	"crdt/internal/forge":             {"crdt/internal/columnar"},
 	"crdt/internal/forge/cmd/hostile": {"crdt/internal/forge"},
 	"crdt/historytest":                {"crdt/internal/engine"},
-	"server/servertest":               {"crdt", "sync/protocol", "sync/wire"},
+	"server/servertest":               {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 	"server/store/storetest":          {"crdt", "server/store"},
 }
 
 // pure packages do no IO, read no clock, start no goroutine, take no lock.
-var pure = []string{"crdt/internal/columnar", "crdt", "crdt/transaction", "sync/protocol", "sync/wire", "sync/presence", "sync/session"}
+var pure = []string{"crdt/internal/columnar", "crdt", "crdt/transaction", "sync/protocol", "sync/wire", "sync/presence", "sync/session", "server/audit"}
 
 var impure = []string{"context", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "sync", "sync/atomic", "syscall"}
 

@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 	"parley/sync/protocol"
 	"parley/sync/wire"
 )
@@ -27,12 +28,15 @@ type Client struct {
 	PeerID wire.PeerID
 	Server *wire.Peer // what the server said of itself
 
-	ws   *websocket.Conn
-	done chan struct{} // closed when the reader has ended
+	ws       *websocket.Conn
+	done     chan struct{} // closed when the reader has ended
+	lastOnly bool          // of ephemeral messages; set before the join
 
 	mu        sync.Mutex
 	docs      map[crdt.DocumentID]*Document
 	ephemeral []*wire.Ephemeral
+	arrived   []time.Time   // when each of them did
+	forgotten int           // earlier ones
 	errors    []string      // error frames
 	ended     error         // why the reader ended
 	changed   chan struct{} // closed and replaced at each event
@@ -132,9 +136,7 @@ func (c *Client) Ephemeral() []*wire.Ephemeral {
 // Wait waits until cond, which is called with the client locked, holds.
 func (c *Client) Wait(ctx context.Context, what string, cond func() bool) error {
 	for {
-		c.mu.Lock()
-		ok, ended, changed := cond(), c.ended, c.changed
-		c.mu.Unlock()
+		ok, ended, changed := c.look(cond)
 		if ok {
 			return nil
 		}
@@ -147,6 +149,12 @@ func (c *Client) Wait(ctx context.Context, what string, cond func() bool) error 
 			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
 		}
 	}
+}
+
+func (c *Client) look(cond func() bool) (ok bool, ended error, changed <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cond(), c.ended, c.changed
 }
 
 func (c *Client) read() {
@@ -187,7 +195,11 @@ func (c *Client) receive(frame []byte) error {
 			c.errors = append(c.errors, m.Message)
 		case *wire.Ephemeral:
 			m.Data = slices.Clone(m.Data)
-			c.ephemeral = append(c.ephemeral, m)
+			if c.lastOnly {
+				c.forgotten += len(c.ephemeral)
+				c.ephemeral, c.arrived = nil, nil
+			}
+			c.ephemeral, c.arrived = append(c.ephemeral, m), append(c.arrived, time.Now())
 		case *wire.DocUnavailable:
 			if d := c.docs[m.DocumentID]; d != nil {
 				d.unavailable++
@@ -209,7 +221,8 @@ type Document struct {
 	ID crdt.DocumentID
 
 	c           *Client
-	am          *automerge.Doc
+	am          *automerge.Doc     // nil of a transaction
+	tx          *transaction.State // nil of a plain document
 	graph       crdt.Graph
 	state       protocol.State
 	held        map[crdt.Hash]*crdt.Change
@@ -298,7 +311,10 @@ func (d *Document) add(chunk []byte) (crdt.Hash, error) {
 		})
 		d.graph.MarkDurable(d.graph.Len())
 	}
-	return change.Hash, nil
+	if d.tx != nil {
+		err = d.tx.Apply(change)
+	}
+	return change.Hash, err
 }
 
 func (d *Document) frame(m *protocol.Message) *wire.Sync {
@@ -343,6 +359,9 @@ func (d *Document) take(chunk []byte) error {
 			progress = true
 			if _, err := d.add(c.Chunk()); err != nil {
 				return err
+			}
+			if d.am == nil {
+				continue
 			}
 			if err := d.am.LoadIncremental(c.Chunk()); err != nil {
 				return err

@@ -1,0 +1,164 @@
+package servertest
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Proxy is a link between clients and a server that can be made a bad one.
+type Proxy struct {
+	l     net.Listener
+	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
+	to    string
+	delay atomic.Int64 // of each direction, in ns
+
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	links  map[*proxied]struct{}
+	closed bool
+}
+
+// proxied is one connection through a proxy: both its halves.
+type proxied struct {
+	client, server net.Conn
+	silent         atomic.Bool // swallows what it reads
+	open           atomic.Int32
+	cut            chan struct{}
+	once           sync.Once
+}
+
+// NewProxy passes what comes in at l on to the server at an address. It ends
+// with [Proxy.Close].
+func NewProxy(l net.Listener, to string) *Proxy {
+	return newProxy(l, to, (&net.Dialer{}).DialContext)
+}
+
+// NewPipeProxy is [NewProxy] from one pipe to another.
+func NewPipeProxy(l, to *Pipe) *Proxy { return newProxy(l, "", to.Dial) }
+
+func newProxy(l net.Listener, to string, dial func(context.Context, string, string) (net.Conn, error)) *Proxy {
+	p := &Proxy{l: l, dial: dial, to: to, links: make(map[*proxied]struct{})}
+	p.running.Go(p.accept)
+	return p
+}
+
+// URL is where clients find the server over TCP.
+func (p *Proxy) URL() string { return "ws://" + p.l.Addr().String() }
+
+// Delay holds up what passes, in each direction, from now on.
+func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
+
+// Cut ends all connections that there are.
+func (p *Proxy) Cut() {
+	for _, link := range p.present() {
+		link.close()
+	}
+}
+
+// Silence makes all connections that there are half-open: nothing passes any
+// more, not even an end, and neither side is told. New connections pass.
+func (p *Proxy) Silence() {
+	for _, link := range p.present() {
+		link.silent.Store(true)
+	}
+}
+
+// Close ends the proxy and all connections, and waits for its goroutines.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	_ = p.l.Close()
+	p.Cut()
+	p.running.Wait()
+}
+
+func (p *Proxy) present() []*proxied {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	links := make([]*proxied, 0, len(p.links))
+	for link := range p.links {
+		links = append(links, link)
+	}
+	return links
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.l.Accept()
+		if err != nil {
+			return
+		}
+		server, err := p.dial(context.Background(), "tcp", p.to)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		link := &proxied{client: client, server: server, cut: make(chan struct{})}
+		link.open.Store(2)
+		p.mu.Lock()
+		p.links[link] = struct{}{}
+		closed := p.closed
+		p.mu.Unlock()
+		if closed { // Close may have missed it
+			link.close()
+		}
+		p.running.Go(func() { p.pass(link, client, server) })
+		p.running.Go(func() { p.pass(link, server, client) })
+	}
+}
+
+// pass carries one direction until either half ends. A silent link ends when
+// both halves have.
+func (p *Proxy) pass(link *proxied, from, to net.Conn) {
+	defer func() {
+		if link.open.Add(-1) == 0 || !link.silent.Load() {
+			link.close()
+		}
+		p.mu.Lock()
+		if link.open.Load() == 0 {
+			delete(p.links, link)
+		}
+		p.mu.Unlock()
+	}()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if delay := time.Duration(p.delay.Load()); delay > 0 && !link.hold(delay) {
+			return
+		}
+		if link.silent.Load() {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// hold waits, and reports false if the link was cut meanwhile.
+func (l *proxied) hold(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.cut:
+		return false
+	}
+}
+
+func (l *proxied) close() {
+	l.once.Do(func() {
+		close(l.cut)
+		_ = l.client.Close()
+		_ = l.server.Close()
+	})
+}
