@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,9 @@ type running struct {
 	srv   *server.Server
 	http  *http.Server
 
+	via  *http.Client     // how requests get there
+	pipe *servertest.Pipe // in place of a port; nil: there is one
+
 	transactionsOnly bool // for the next up
 }
 
@@ -59,13 +63,24 @@ func (r *running) up(opt server.Options) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.store, r.srv = st, srv
+	l := r.listen()
+	r.http = &http.Server{Handler: srv.Handler(), ConnContext: server.ConnContext, ReadHeaderTimeout: time.Second}
+	go func() { _ = r.http.Serve(server.Listener(l)) }()
+}
+
+func (r *running) listen() net.Listener {
+	if r.pipe != nil {
+		r.pipe = servertest.NewPipe()
+		r.via, r.url = r.pipe.Client(), "ws://pipe"
+		return r.pipe
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.store, r.srv, r.url = st, srv, "ws://"+l.Addr().String()
-	r.http = &http.Server{Handler: srv.Handler(), ConnContext: server.ConnContext, ReadHeaderTimeout: time.Second}
-	go func() { _ = r.http.Serve(server.Listener(l)) }()
+	r.via, r.url = http.DefaultClient, "ws://"+l.Addr().String()
+	return l
 }
 
 func (r *running) down() {
@@ -107,7 +122,7 @@ func (r *running) open(ctx context.Context, c *servertest.Client, id crdt.Docume
 
 func (r *running) get(path string) (int, string) {
 	r.t.Helper()
-	resp, err := http.Get("http" + strings.TrimPrefix(r.url, "ws") + path)
+	resp, err := r.via.Get("http" + strings.TrimPrefix(r.url, "ws") + path)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -116,7 +131,7 @@ func (r *running) get(path string) (int, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	http.DefaultClient.CloseIdleConnections()
+	r.via.CloseIdleConnections()
 	return resp.StatusCode, string(body)
 }
 
@@ -318,3 +333,5 @@ func TestIdleDocumentsLeaveMemoryAndComeBack(t *testing.T) {
 	}
 	check(t, r.open(ctx, r.dial(ctx, "bob"), id).Has(ctx, h))
 }
+
+func sameHeads(a, b []crdt.Hash) bool { return slices.Equal(a, b) }

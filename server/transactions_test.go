@@ -11,6 +11,7 @@ import (
 	"parley/crdt/transaction"
 	"parley/server"
 	"parley/server/servertest"
+	"parley/sync/presence"
 	"parley/sync/session"
 )
 
@@ -23,10 +24,10 @@ func (r *running) call(method, path, body string) (int, string, []byte) {
 	req, err := http.NewRequest(method, "http"+strings.TrimPrefix(r.url, "ws")+path, strings.NewReader(body))
 	check(r.t, err)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := r.via.Do(req)
 	check(r.t, err)
 	defer resp.Body.Close()
-	defer http.DefaultClient.CloseIdleConnections()
+	defer r.via.CloseIdleConnections()
 	text, err := io.ReadAll(resp.Body)
 	check(r.t, err)
 	return resp.StatusCode, resp.Header.Get("Content-Type"), text
@@ -37,6 +38,9 @@ type shown struct {
 	ID, Document, URL, Policy string
 	Heads, Missing, Parties   []string
 	Quorum                    int
+	Contested                 []string
+	Resolution                *presence.Resolution
+	Resolutions               []presence.Resolution
 	Fields                    map[string]struct {
 		Label   string
 		Defined bool
