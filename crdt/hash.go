@@ -3,6 +3,7 @@ package crdt
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -42,6 +43,18 @@ type ActorID string
 
 // String returns the actor in lower-case hexadecimal.
 func (a ActorID) String() string { return hex.EncodeToString([]byte(a)) }
+
+// ParseActorID reads what [ActorID.String] writes.
+func ParseActorID(s string) (ActorID, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		return "", fmt.Errorf("actor %q: %w", s, err)
+	}
+	if len(b) == 0 {
+		return "", errors.New("actor: empty")
+	}
+	return ActorID(b), nil
+}
 
 // OpID names an operation: Automerge writes it counter@actor.
 type OpID struct {

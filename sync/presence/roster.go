@@ -104,6 +104,8 @@ type (
 		Parties []string `cbor:"parties" json:"parties"`
 		Quorum  int      `cbor:"quorum" json:"quorum"`
 		At      float64  `cbor:"at" json:"at"`
+
+		Checkpoint string `cbor:"checkpoint,omitempty" json:"checkpoint,omitempty"`
 	}
 	lapsedForm struct {
 		T       string    `cbor:"t"`
@@ -174,7 +176,7 @@ func (c *Cause) form() causeForm {
 }
 
 func (r *Resolution) form() resolutionForm {
-	return resolutionForm{N: r.N, Heads: hashTexts(r.Heads), Parties: listed(r.Parties), Quorum: r.Quorum, At: float64(r.At)}
+	return resolutionForm{N: r.N, Heads: hashTexts(r.Heads), Parties: listed(r.Parties), Quorum: r.Quorum, At: float64(r.At), Checkpoint: r.Checkpoint}
 }
 
 // Encode writes the message as the data of an ephemeral message.
@@ -329,7 +331,7 @@ func (f *causeForm) read() (Cause, error) {
 
 func (f *resolutionForm) read() (*Resolution, error) {
 	heads, err := readHashes(f.Heads)
-	return &Resolution{N: f.N, Heads: heads, Parties: listed(f.Parties), Quorum: f.Quorum, At: int64(f.At)}, err
+	return &Resolution{N: f.N, Heads: heads, Parties: listed(f.Parties), Quorum: f.Quorum, At: int64(f.At), Checkpoint: f.Checkpoint}, err
 }
 
 func (f *lapsedForm) message() (any, error) {

@@ -35,6 +35,10 @@ type Resolution struct {
 	Parties []string    // who was ready, of those who were needed; sorted
 	Quorum  int         // how many had to be
 	At      int64       // milliseconds since 1970 by the server's clock
+	// Checkpoint is the server's signed word on all of this and on the log of the
+	// document's receipts up to it (server/audit), "" from a server that signs
+	// nothing. Who keeps it can prove later what was agreed on.
+	Checkpoint string
 }
 
 // Over reports whether it is the agreement over these heads, which are sorted.
