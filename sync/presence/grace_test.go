@@ -216,3 +216,39 @@ func TestNobodyLeavesWithoutTicks(t *testing.T) {
 	s.expect(s.ready(2), "resolve 1 over 1 by alice+bob of 2")
 	s.expectWho("alice party reconnecting ready, bob party ready")
 }
+
+// One who is a party in a tab that is only lost is one still: nobody agrees
+// without them meanwhile.
+func TestRoleInTheGrace(t *testing.T) {
+	s := newScene(t, presence.Settings{})
+	s.parties("alice", "bob")
+	s.arrive(3, "carol/1", transaction.Party)
+	s.arrive(4, "carol/2", transaction.Viewer)
+	s.ready(1)
+	s.ready(2)
+	s.expect(s.step(presence.Parted{Conn: 3}))
+	s.expectWho("alice party ready, bob party ready, carol party")
+	s.now = s.now.Add(grace - pause)
+	s.told(s.step(presence.Ticked{}), "all: roster 5")
+	s.expect(s.wait(pause), "resolve 1 over 1 by alice+bob of 2")
+	s.expectWho("alice party ready, bob party ready, carol viewer")
+}
+
+// Who was ready as a party and is one no more is not ready.
+func TestReadyOfNoParty(t *testing.T) {
+	begin := func() *scene {
+		s := newScene(t, presence.Settings{Parties: []string{"alice", "host"}})
+		s.arrive(1, "alice", transaction.Party)
+		s.arrive(2, "host", transaction.Host)
+		return s
+	}
+	s := begin()
+	s.ready(1)
+	s.arrive(3, "alice", transaction.Viewer) // with another token
+	s.expectWho("alice viewer, host host")
+	s.expect(s.ready(2))
+	s = begin()
+	s.ready(2)
+	s.step(presence.Set{Settings: presence.Settings{Parties: []string{"alice"}}})
+	s.expectWho("alice party, host host")
+}

@@ -68,11 +68,17 @@ type participant struct {
 	name  string
 	role  transaction.Role
 	since time.Time
-	conns []*connection        // in the order of their arrival
-	lost  map[string]time.Time // until when each peer that lost its connection may be back
-	ready []crdt.Hash          // what the user is ready for; nil: nothing
+	conns []*connection      // in the order of their arrival
+	lost  map[string]absence // by peer, those that lost their connection
+	ready []crdt.Hash        // what the user is ready for; nil: nothing
 	lapse *Cause
 	trip  time.Duration // as everybody was last told
+}
+
+// absence is a client that may come back.
+type absence struct {
+	until time.Time
+	role  transaction.Role // that it had
 }
 
 // New returns a room without anybody in it. resolutions are the transaction's,
@@ -110,6 +116,9 @@ func (r *Room) Step(now time.Time, in Input, out []Output) []Output {
 		r.teller.changed(now)
 	case Set:
 		r.settings = in.Settings
+		for _, p := range r.users {
+			r.identify(p)
+		}
 		r.teller.changed(now)
 	case Stored:
 		out = r.resolved(now, out)
@@ -148,8 +157,8 @@ func (r *Room) Sealing() bool { return r.sealing != nil }
 func (r *Room) Wake() time.Time {
 	wake := r.nextTelling()
 	for _, p := range r.users {
-		for _, until := range p.lost {
-			wake = earlier(wake, until)
+		for _, a := range p.lost {
+			wake = earlier(wake, a.until)
 		}
 	}
 	return wake
@@ -181,26 +190,39 @@ func (r *Room) enter(now time.Time, c *connection) {
 		p = nil
 	}
 	if p == nil {
-		p = &participant{user: user, since: now, lost: make(map[string]time.Time)}
+		p = &participant{user: user, since: now, lost: make(map[string]absence)}
 		r.users[user] = p
 	}
 	delete(p.lost, c.peer)
 	// The client is back: its older connection is the dead half of a link.
 	p.conns = slices.DeleteFunc(p.conns, func(older *connection) bool { return older.peer == c.peer })
 	p.conns = append(p.conns, c)
-	p.identify()
+	r.identify(p)
 	r.teller.changed(now)
 }
 
 // identify makes the user what the connections say: called as on the newest, and
-// a party if any of them is one.
-func (p *participant) identify() {
-	p.name, p.role = p.conns[len(p.conns)-1].person.Name, ""
+// a party if any of them is one, also of those that may come back. Who is no
+// party any more is not ready.
+func (r *Room) identify(p *participant) {
+	p.role = ""
 	for _, c := range p.conns {
-		if rank(c.person.Role) > rank(p.role) {
-			p.role = c.person.Role
-		}
+		p.name, p.role = c.person.Name, stronger(p.role, c.person.Role)
 	}
+	for _, a := range p.lost {
+		p.role = stronger(p.role, a.role)
+	}
+	if !r.isParty(p.user, p.role) {
+		p.ready = nil
+	}
+}
+
+// stronger returns the role on which more of the agreement depends.
+func stronger(a, b transaction.Role) transaction.Role {
+	if rank(b) > rank(a) {
+		return b
+	}
+	return a
 }
 
 // rank orders roles by how much of the agreement depends on them.
@@ -213,8 +235,8 @@ func (p *participant) expired(now time.Time) bool {
 	if len(p.conns) > 0 {
 		return false
 	}
-	for _, until := range p.lost {
-		if now.Before(until) {
+	for _, a := range p.lost {
+		if now.Before(a.until) {
 			return false
 		}
 	}
@@ -231,10 +253,10 @@ func (r *Room) part(now time.Time, in Parted) {
 	if p == nil {
 		return
 	}
-	r.remove(now, p, c)
 	if !in.Goodbye {
-		p.lost[c.peer] = now.Add(r.grace)
+		p.lost[c.peer] = absence{until: now.Add(r.grace), role: c.person.Role}
 	}
+	r.remove(now, p, c)
 	if len(p.conns) == 0 && len(p.lost) == 0 {
 		delete(r.users, p.user)
 	}
@@ -252,18 +274,22 @@ func (r *Room) holder(c *connection) *participant {
 
 func (r *Room) remove(now time.Time, p *participant, c *connection) {
 	p.conns = slices.DeleteFunc(p.conns, func(other *connection) bool { return other == c })
-	if len(p.conns) > 0 {
-		p.identify()
-	}
+	r.identify(p)
 	r.teller.changed(now)
 }
 
 // expire makes those leave who have not come back in time.
 func (r *Room) expire(now time.Time) {
 	for user, p := range r.users {
-		before := len(p.lost)
-		maps.DeleteFunc(p.lost, func(_ string, until time.Time) bool { return !now.Before(until) })
-		if before > 0 && len(p.lost) == 0 && len(p.conns) == 0 {
+		before, role := len(p.lost), p.role
+		maps.DeleteFunc(p.lost, func(_ string, a absence) bool { return !now.Before(a.until) })
+		if len(p.lost) == before {
+			continue
+		}
+		if r.identify(p); p.role != role {
+			r.teller.changed(now)
+		}
+		if len(p.lost) == 0 && len(p.conns) == 0 {
 			delete(r.users, user)
 			r.teller.changed(now)
 		}

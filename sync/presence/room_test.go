@@ -51,14 +51,21 @@ func (s *scene) step(inputs ...presence.Input) (said []string) {
 	s.t.Helper()
 	for _, in := range inputs {
 		for _, out := range s.room.Step(s.now, in, nil) {
-			said = append(said, s.words(out))
+			said = append(said, words(s.t, out))
 		}
 	}
 	return said
 }
 
-func (s *scene) words(out presence.Output) string {
-	s.t.Helper()
+// failer is a test: testing.TB, or what rapid gives.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// words says what an output is.
+func words(t failer, out presence.Output) string {
+	t.Helper()
 	if r, ok := out.(presence.Resolve); ok {
 		return "resolve " + resolution(&r.Resolution)
 	}
@@ -69,7 +76,7 @@ func (s *scene) words(out presence.Output) string {
 	}
 	m, err := presence.DecodeDown(send.Data)
 	if err != nil {
-		s.t.Fatalf("what is sent cannot be read: %v", err)
+		t.Fatalf("what is sent cannot be read: %v", err)
 	}
 	switch m := m.(type) {
 	case *presence.Roster:
@@ -83,7 +90,7 @@ func (s *scene) words(out presence.Output) string {
 	case *presence.Pong:
 		return fmt.Sprintf("%s: pong %d", to, m.N)
 	}
-	s.t.Fatalf("what is sent is %T", m)
+	t.Fatalf("what is sent is %T", m)
 	return ""
 }
 
