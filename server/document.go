@@ -274,7 +274,10 @@ func (d *document) commit(c session.Commit) {
 	g := d.machine.Graph()
 	changes := make([]store.Change, 0, c.To-c.From)
 	for i := c.From; i < c.To; i++ {
-		changes = append(changes, store.Change{Hash: g.HashAt(i), Chunk: g.ChunkAt(i), User: d.machine.User(i)})
+		from := d.machine.Delivery(i)
+		changes = append(changes, store.Change{
+			Hash: g.HashAt(i), Chunk: g.ChunkAt(i), User: from.User, Role: string(from.Role), At: from.At.UnixMilli(),
+		})
 	}
 	d.srv.docs.pin(d)
 	d.srv.store.Append(store.Batch{Document: d.id, Changes: changes, Chain: &d.chain, Done: func(err error) {

@@ -21,6 +21,7 @@ var readerParams = url.Values{
 const (
 	sqlSnapshot  = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlChanges   = "SELECT n, hash, chunk, user FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
+	sqlReceipts  = "SELECT hash, user, role, at FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n <= ? ORDER BY n"
 	sqlSettings  = "SELECT data FROM settings WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlResolved  = "SELECT heads, data FROM resolution WHERE document = (SELECT key FROM document WHERE id = ?) ORDER BY n"
 	sqlCount     = "SELECT coalesce(max(n), 0) FROM change WHERE document = (SELECT key FROM document WHERE id = ?)"
@@ -141,6 +142,30 @@ func (s *Store) LoadSince(ctx context.Context, doc crdt.DocumentID, known int) (
 		return nil, loadError(ctx, doc, err)
 	}
 	return st, nil
+}
+
+// Receipt is what a change's row says of how it came.
+type Receipt struct {
+	Hash       crdt.Hash
+	User, Role string
+	At         int64 // milliseconds since 1970; 0: from before there were receipts
+}
+
+// Receipts returns the receipts of the first n changes in commit order, or of all
+// if there are fewer.
+func (s *Store) Receipts(ctx context.Context, doc crdt.DocumentID, n int) (list []Receipt, err error) {
+	err = s.readers.with(ctx, func(c *conn) error {
+		return c.query(ctx, func(v []driver.Value) error {
+			list = append(list, Receipt{
+				Hash: crdt.Hash(v[0].([]byte)), User: v[1].(string), Role: v[2].(string), At: v[3].(int64),
+			})
+			return nil
+		}, sqlReceipts, doc[:], int64(n))
+	})
+	if err != nil {
+		return nil, loadError(ctx, doc, err)
+	}
+	return list, nil
 }
 
 func loadError(ctx context.Context, doc crdt.DocumentID, err error) error {

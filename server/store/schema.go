@@ -74,6 +74,10 @@ var migrations = []string{
 		BEGIN SELECT RAISE(ABORT, 'resolutions are never altered'); END;
 	CREATE TRIGGER resolution_is_not_deleted BEFORE DELETE ON resolution
 		BEGIN SELECT RAISE(ABORT, 'resolutions are never deleted'); END;`,
+
+	// With these a change's row is its receipt: in the same commit, as unalterable.
+	`ALTER TABLE change ADD COLUMN role TEXT NOT NULL DEFAULT '';
+	ALTER TABLE change ADD COLUMN at INTEGER NOT NULL DEFAULT 0;`,
 }
 
 // identify tells an empty database (0) and ours (its schema version) from every

@@ -55,6 +55,8 @@ type Change struct {
 	Hash  crdt.Hash
 	Chunk []byte // as received, checked; must not be altered until Done
 	User  string // whose connection it came from; empty if nobody has a name
+	Role  string // that the user had then
+	At    int64  // when it came, in milliseconds since 1970
 }
 
 // Resolution is an agreement of the parties of a document.

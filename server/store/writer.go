@@ -26,7 +26,7 @@ const (
 	sqlCommit      = "COMMIT"
 	sqlFindHead    = "SELECT key, (SELECT coalesce(max(n), 0) FROM change WHERE document = key) FROM document WHERE id = ?"
 	sqlAddDoc      = "INSERT INTO document (id) VALUES (?)"
-	sqlAddChange   = "INSERT INTO change (document, n, hash, chunk, user) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document, hash) DO NOTHING"
+	sqlAddChange   = "INSERT INTO change (document, n, hash, chunk, user, role, at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (document, hash) DO NOTHING"
 	sqlPutShot     = "INSERT INTO snapshot (document, changes, heads, sha256, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, heads = excluded.heads, sha256 = excluded.sha256, data = excluded.data WHERE excluded.changes >= changes"
 	sqlPutSettings = "INSERT INTO settings (document, data) VALUES (?, ?) ON CONFLICT (document) DO UPDATE SET data = excluded.data"
 	sqlResolve     = "INSERT INTO resolution (document, n, heads, data) VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM resolution WHERE document = ?1), ?2, ?3) ON CONFLICT (document, heads) DO NOTHING"
@@ -148,7 +148,8 @@ func hashBytes(hs []crdt.Hash) []byte {
 
 func (w *writer) addChanges(h *head, changes []Change) (added int, err error) {
 	for i := range changes {
-		res, err := w.conn.exec(sqlAddChange, h.key, h.last+1, changes[i].Hash[:], changes[i].Chunk, changes[i].User)
+		c := &changes[i]
+		res, err := w.conn.exec(sqlAddChange, h.key, h.last+1, c.Hash[:], c.Chunk, c.User, c.Role, c.At)
 		if err != nil {
 			return 0, err
 		}

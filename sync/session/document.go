@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"parley/crdt"
+	"parley/crdt/transaction"
 	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/wire"
@@ -48,8 +49,9 @@ type Document struct {
 	held     heldChanges
 	remote   remoteHeads
 
-	matter matter   // what the document is about: a transaction, as a rule
-	users  []string // who delivered each accepted change
+	matter matter     // what the document is about: a transaction, as a rule
+	users  []string   // who delivered each accepted change
+	unkept []Delivery // of the changes that are not on disk
 
 	room        *presence.Room        // nil until the document is a transaction on disk
 	settings    presence.Settings     // on disk
@@ -73,6 +75,7 @@ type peer struct {
 	kept    int  // bytes of its last message that are accounted for
 	pending bool // Pending was said and Pull has not been called since
 	synced  bool // it has had all that there is
+	told    bool // the room knows that
 }
 
 // status is what is known of a peer's hold on the document (DocSynchronizer's
@@ -117,6 +120,16 @@ func NewDocument(id crdt.DocumentID, cfg *DocumentConfig, stored Stored, session
 
 // User returns who delivered accepted change i first, empty if nobody was named.
 func (d *Document) User(i int) string { return d.users[i] }
+
+// Delivery is how a change came: what its receipt will say.
+type Delivery struct {
+	User string // whose connection it came from first, empty if nobody was named
+	Role transaction.Role
+	At   time.Time
+}
+
+// Delivery returns how accepted change i came, which must not be on disk yet.
+func (d *Document) Delivery(i int) Delivery { return d.unkept[i-d.Graph().Durable()] }
 
 // Graph returns the change graph, which only Step changes.
 func (d *Document) Graph() *crdt.Graph { return &d.doc.Graph }
@@ -244,6 +257,7 @@ func (d *Document) receive(now time.Time, in *SyncInput, out []Output) []Output 
 		p.wait(waitingMessage{upTo, in.Message})
 	} else {
 		out = d.take(now, p, in.Message, out)
+		out = d.tellSynced(now, p, out)
 	}
 	return d.answerRequests(out)
 }
@@ -330,7 +344,7 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 		})
 		switch result.Status {
 		case crdt.Accepted:
-			d.accepted(next.change, next.peer.Person.Author())
+			d.accepted(now, next.change, next.peer.Person.Author())
 			var ready []admission
 			ready, out = d.release(next.change.Hash, out)
 			queue = append(queue, ready...)
@@ -404,9 +418,17 @@ func (d *Document) take(now time.Time, p *peer, m *protocol.Message, out []Outpu
 	}
 	if !p.synced && len(m.Heads) > 0 && slices.Equal(crdt.SortHashes(slices.Clone(m.Heads)), d.Graph().Heads()) {
 		p.synced = true
-		out = d.inRoom(now, presence.Synced{Conn: presence.Conn(p.Conn)}, out)
 	}
 	return p.mark(out)
+}
+
+// tellSynced tells the room once that a peer has had all that there is.
+func (d *Document) tellSynced(now time.Time, p *peer, out []Output) []Output {
+	if !p.synced || p.told {
+		return out
+	}
+	p.told = true
+	return d.inRoom(now, presence.Synced{Conn: presence.Conn(p.Conn)}, out)
 }
 
 func (p *peer) hasOnlyRefused(heads []crdt.Hash) bool {
@@ -442,6 +464,7 @@ func (p *peer) mark(out []Output) []Output {
 // an acknowledgement becomes possible.
 func (d *Document) durable(now time.Time, n int, out []Output) []Output {
 	first := d.Graph().Durable()
+	d.unkept = slices.Delete(d.unkept, 0, max(0, n-first))
 	d.Graph().MarkDurable(n)
 	out = d.learnOwnHeads(now, out)
 	for _, p := range d.order {
@@ -452,7 +475,10 @@ func (d *Document) durable(now time.Time, n int, out []Output) []Output {
 		}
 		out = p.mark(out)
 	}
-	out = d.advance(now, first, out)
+	out = d.advance(now, first, out) // before the room says anything of these heads
+	for _, p := range d.order {
+		out = d.tellSynced(now, p, out)
+	}
 	return d.answerRequests(out)
 }
 

@@ -97,12 +97,13 @@ func (m *matter) checkPlain(d *Document, c *crdt.Change) *crdt.Refusal {
 }
 
 // accepted takes note of a change that was appended to the graph.
-func (d *Document) accepted(c *crdt.Change, author transaction.Author) {
+func (d *Document) accepted(now time.Time, c *crdt.Change, author transaction.Author) {
 	m := &d.matter
 	if m.kind == matterUnknown {
 		m.learn(d, c)
 	}
 	d.users = append(d.users, author.User)
+	d.unkept = append(d.unkept, Delivery{User: author.User, Role: author.Role, At: now})
 	m.own(c.Actor, author.User)
 	if m.kind == matterTransaction && m.state != nil {
 		if err := m.state.Apply(c); err != nil {
@@ -141,7 +142,7 @@ func (d *Document) Write(now time.Time, author transaction.Author, changes []*cr
 	for _, c := range changes {
 		result := d.doc.AddIf(c, func(c *crdt.Change) *crdt.Refusal { return d.matter.check(d, c, author) })
 		if result.Status == crdt.Accepted {
-			d.accepted(c, author)
+			d.accepted(now, c, author)
 			var ready []admission
 			ready, out = d.release(c.Hash, out)
 			for _, a := range ready {
