@@ -41,6 +41,7 @@ type running struct {
 	pipe *servertest.Pipe // in place of a port; nil: there is one
 
 	transactionsOnly bool // for the next up
+	quiet            bool // logs what is wrong only
 }
 
 func start(t *testing.T, opt server.Options) *running {
@@ -53,7 +54,11 @@ func start(t *testing.T, opt server.Options) *running {
 
 func (r *running) up(opt server.Options) {
 	r.t.Helper()
-	opt.Logger = slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	level := slog.LevelDebug
+	if r.quiet {
+		level = slog.LevelWarn
+	}
+	opt.Logger = slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: level}))
 	st, err := store.Open(r.dir, store.Options{Logger: opt.Logger})
 	if err != nil {
 		r.t.Fatal(err)

@@ -394,6 +394,9 @@ func (d *Document) IsAcknowledged(h crdt.Hash) bool {
 	return d.serverHas(h)
 }
 
+// AcknowledgedLocked is IsAcknowledged for a condition of [Client.Wait].
+func (d *Document) AcknowledgedLocked(h crdt.Hash) bool { return d.serverHas(h) }
+
 // serverHas says whether the server's heads are h or descend from it.
 func (d *Document) serverHas(h crdt.Hash) bool {
 	i, ok := d.graph.Index(h)

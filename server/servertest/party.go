@@ -224,6 +224,16 @@ func In(roster *presence.Roster, user string) *presence.Participant {
 	return &roster.Participants[i]
 }
 
+// RefusedLocked reports whether the server has refused a change with a code, for
+// a condition of [Client.Wait].
+func (p *Party) RefusedLocked(h crdt.Hash, code crdt.Code) bool {
+	return slices.ContainsFunc(p.ephemeral, func(m *wire.Ephemeral) bool {
+		message, _ := presence.DecodeDown(m.Data)
+		rejected, ok := message.(*presence.Rejected)
+		return ok && rejected.Code == code && slices.Contains(rejected.Changes, h)
+	})
+}
+
 // Goodbye takes leave as automerge-repo's clients do, and waits for the end.
 func (p *Party) Goodbye(ctx context.Context) error {
 	if err := p.Send(ctx, &wire.Leave{SenderID: p.PeerID}); err != nil {
