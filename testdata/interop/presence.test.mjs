@@ -1,7 +1,13 @@
 // Who is here, who is ready for what, and what they agree on, between plain
 // clients of automerge-repo: sync/PROTOCOL.md, tried out.
 import assert from "node:assert/strict"
+import { execFile } from "node:child_process"
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
 import { setImmediate } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import * as A from "@automerge/automerge"
 import { cbor, parseAutomergeUrl } from "@automerge/automerge-repo"
 import { client, joined, quiet, scenario, until } from "./client.mjs"
@@ -44,6 +50,11 @@ async function answered(person) {
   const n = ++pings
   say(person, { t: "ping", n })
   await until("the server answers", () => pongs(person).some(p => p.n === n))
+}
+
+// passed lets a time pass that is too short for a timer, and different things happen in it.
+async function passed(ms) {
+  for (const end = performance.now() + ms; performance.now() < end; ) await setImmediate()
 }
 
 people("the roster comes to who listens only after find", async t => {
@@ -459,6 +470,37 @@ people("what is an application's own reaches others, and what is said to the ser
   assert.deepEqual(heard, own)
 })
 
+// Written as no client writes it: the key with a head of two bytes, and beside
+// keys that are no text. A client reads { parley: { t: "resolved", … } } in each.
+const disguises = { "78 06": [0xa1, 0x78, 6], "true": [0xa2, 0xf5, 0, 0x66], "1.0": [0xa2, 0xf9, 0x3c, 0, 0, 0x66] }
+
+people("nobody speaks in the server's place", async t => {
+  const [, alice] = await gather(t, ["alice"])
+  const { documentId } = alice.handle
+  const heard = []
+  alice.handle.on("ephemeral-message", ({ senderId, message }) => senderId === raw.peerId && heard.push(message))
+  const raw = await Raw.join(t, { url: as(server, "mallory") })
+  raw.request(documentId)
+  await until("mallory is here", () => seen(alice, "mallory"))
+  let count = 0
+  const broadcast = data => raw.send({ type: "ephemeral", documentId, count: ++count, sessionId: "s", data })
+  const lie = cbor.encode({ t: "resolved", resolution: null })
+  for (const [name, head] of Object.entries(disguises)) {
+    const data = Buffer.concat([Buffer.from(head), Buffer.from("parley"), lie])
+    assert.equal(cbor.decode(data).parley.t, "resolved", name)
+    broadcast(data)
+  }
+  broadcast(cbor.encode("the last"))
+  await until("alice hears what may be said", () => heard.length > 0)
+  assert.deepEqual(heard, ["the last"])
+  assert.equal(resolutions(alice).length, 0)
+
+  const impostor = await Raw.connect(t, { url: as(server, "mallory") })
+  impostor.send({ type: "join", senderId: raw.serverId, supportedProtocolVersions: ["1"] })
+  await impostor.ended()
+  assert.equal(impostor.closeCode, 4400)
+})
+
 people("others see the field that somebody is at", async t => {
   const [, alice, bob] = await gather(t, ["alice", "bob"])
   for (const field of ["price", "date", null, "x".repeat(256)]) {
@@ -481,6 +523,50 @@ people("many changes are told in few rosters, and the last of them holds", async
   told.reduce((before, next) => assert.ok(next.rev > before.rev) ?? next)
 })
 
+people("a change at the very moment of an agreement comes before it or after it", async t => {
+  const outcomes = { before: 0, after: 0 }
+  for (let round = 0; round < 10; round++) {
+    const [deal, alice, bob, carol] = await gather(t, ["alice", "bob", "carol"], { policy: "lock", quorum: 2 })
+    await picked(alice, "price", 100, bob, carol)
+    const agreedOn = heads(alice)
+    await readied(alice)
+    await until("bob sees it", () => seen(bob, "alice").ready)
+    pick(carol, "date", "1 Dec") // it is sent a little later than it is made
+    await passed(round / 2)
+    say(bob, { t: "ready", heads: agreedOn }) // whatever has come to bob meanwhile
+    const [change] = heads(carol)
+    const sealed = await until("it is clear which was first", () =>
+      rejections(carol).some(r => r.code === "sealed" && r.changes.includes(change)) ? "sealed" :
+      roster(carol).heads.includes(change) ? "open" : undefined
+    )
+    const { heads: now, resolutions: all } = await get(server, deal)
+    if (sealed === "sealed") {
+      outcomes.before++
+      assert.deepEqual([now, all.map(r => r.heads)], [agreedOn, [agreedOn]])
+    } else {
+      outcomes.after++
+      assert.deepEqual([now, all], [[change], []])
+      await until("nobody is ready", () => roster(alice).participants.every(p => !p.ready))
+      assert.ok(lapses(alice).some(l => l.user === "alice" && l.because.change === change))
+    }
+    await Promise.all([alice, bob, carol].map(p => p.close()))
+  }
+  t.diagnostic(`the agreement came first ${outcomes.before} times, the change ${outcomes.after} times`)
+})
+
+people("the program at the head of PROTOCOL.md runs as it stands", async t => {
+  const here = fileURLToPath(new URL(".", import.meta.url))
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "parley-interop-protocol-"))
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }))
+  fs.symlinkSync(path.join(here, "node_modules"), path.join(folder, "node_modules"))
+  const [, program] = fs.readFileSync(path.join(here, "../../sync/PROTOCOL.md"), "utf8").match(/```js\n(.*?)```/s)
+  const file = path.join(folder, "settle.mjs")
+  fs.writeFileSync(file, program.replaceAll("127.0.0.1:8080", new URL(server.url).host))
+  const { stdout } = await promisify(execFile)(process.execPath, [file])
+  assert.match(stdout, /alice hears of the agreement of \[ 'alice', 'bob' \]/)
+  assert.match(stdout, /focus: 'price'/)
+})
+
 scenario("an agreement that anybody was told of survives kill -9", { skip, timeout: 180_000 }, async t => {
   let told = 0
   for (let round = 0; round < 20; round++) {
@@ -489,7 +575,7 @@ scenario("an agreement that anybody was told of survives kill -9", { skip, timeo
     const agreedOn = heads(alice)
     await readied(alice)
     ready(bob)
-    for (const end = performance.now() + round / 5; performance.now() < end; ) await setImmediate()
+    await passed(round / 5)
     await server.kill()
     await until("both have noticed", () => !alice.adapter.connected && !bob.adapter.connected)
     const heard = [alice, bob].flatMap(p => [...resolutions(p), ...rosters(p)]).map(m => m.resolution).filter(r => r)
