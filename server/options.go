@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"parley/server/audit"
 	"parley/sync/presence"
 	"parley/sync/session"
 	"parley/sync/wire"
@@ -25,6 +26,8 @@ type Options struct {
 	// Identify says who makes a request. Its error is told to the client.
 	// Default: nobody has a name, and nobody may write to transactions.
 	Identify func(*http.Request) (Identity, error)
+	// Key signs agreements and records. Nil: nothing is signed.
+	Key *audit.Key
 	// Limits bound what one client may cost.
 	Limits session.Limits
 	// Ping is the time between pings; a client that has given no sign of life

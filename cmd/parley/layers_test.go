@@ -29,8 +29,8 @@ var layers = map[string][]string{
 	"server/store":           {"crdt"},
 	"server/compact":         {"crdt"},
 	"server/audit":           {"crdt", "crdt/transaction", "sync/presence"},
-	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/compact", "server/store"},
-	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/compact", "server/store", "sync/client", "sync/presence", "sync/session", "sync/wire"},
+	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/audit", "server/compact", "server/store"},
+	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/store", "sync/client", "sync/presence", "sync/session", "sync/wire"},
 
 	// For tests only: nothing that ships imports these.
 	"crdt/internal/forge":             {"crdt/internal/columnar"},

@@ -116,6 +116,10 @@ func newLogger(io streams, level string) (*slog.Logger, error) {
 // connections, clients told to come back, everything accepted committed. stop
 // lets signals do again what they do by default.
 func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st *store.Store) error {
+	key, err := signingKey(c.Data, st.StorageID())
+	if err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this binary, to start the snapshot worker: %w", err)
@@ -125,6 +129,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		PlainDocuments: c.PlainDocuments,
 		AnyOrigin:      c.Dev,
 		Identify:       server.DevIdentity, // Validate has made sure of --dev
+		Key:            key,
 		Limits:         c.Limits.session(),
 		Ping:           c.Ping,
 		Grace:          c.Grace,

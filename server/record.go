@@ -1,0 +1,225 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"parley/crdt"
+	"parley/crdt/transaction"
+	"parley/server/audit"
+	"parley/sync/presence"
+)
+
+// ledger is a transaction as it is on disk: what records and proofs are made of.
+type ledger struct {
+	id          transaction.ID
+	chunks      [][]byte // of its changes, in the order of their commits
+	receipts    []audit.Receipt
+	settings    presence.Settings
+	resolutions []presence.Resolution
+}
+
+// ledger reads one for a request, which must be of somebody who may have it.
+func (s *Server) ledger(r *http.Request) (*ledger, error) {
+	who, err := s.identify(r)
+	if err != nil {
+		return nil, err
+	}
+	switch who.Role {
+	case transaction.Host, transaction.Party, transaction.Auditor:
+	default:
+		return nil, newProblem(http.StatusForbidden, codeNotAuditor, "hosts, parties and auditors may have the record: say who you are")
+	}
+	id, err := transaction.ParseID(r.PathValue("id"))
+	if err != nil {
+		return nil, newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+	}
+	return s.readLedger(r.Context(), id)
+}
+
+// codeNotAuditor refuses a record to those who may only look.
+const codeNotAuditor crdt.Code = "not-auditor"
+
+func (s *Server) readLedger(ctx context.Context, id transaction.ID) (*ledger, error) {
+	l := &ledger{id: id}
+	var failed error
+	err := s.ask(id.Document(), func(d *document) { failed = d.copyTo(l) })
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return nil, err
+	}
+	stored, err := s.store.Receipts(ctx, id.Document(), len(l.receipts))
+	if err != nil || len(stored) != len(l.receipts) {
+		s.log.Error("the receipts of a transaction could not be read", "document", id.Document(), "err", err)
+		return nil, newProblem(http.StatusServiceUnavailable, codeNotStored, "the transaction's receipts could not be read: try again")
+	}
+	for i, from := range stored {
+		r := &l.receipts[i]
+		if r.Change != from.Hash {
+			return nil, fmt.Errorf("receipt %d of %s is of another change", i, id)
+		}
+		r.User, r.Role, r.At = from.User, transaction.Role(from.Role), from.At
+	}
+	return l, nil
+}
+
+// copyTo copies what is on disk. The document's goroutine calls it.
+func (d *document) copyTo(l *ledger) error {
+	if _, err := d.accepted(); err != nil {
+		return err
+	}
+	g := d.machine.Graph()
+	if g.Durable() == 0 {
+		return errNoTransaction
+	}
+	for i := range g.Durable() {
+		l.chunks = append(l.chunks, g.ChunkAt(i))
+		l.receipts = append(l.receipts, audit.Receipt{N: i, Change: g.HashAt(i), Actor: g.ActorAt(i)})
+	}
+	l.resolutions = append(l.resolutions, d.machine.Resolutions()...)
+	var err error
+	l.settings, err = readSettings(d.settings)
+	return err
+}
+
+// log is the Merkle log of the receipts.
+func (l *ledger) log() *audit.Log {
+	log := &audit.Log{}
+	for i := range l.receipts {
+		log.Append(l.receipts[i].Leaf())
+	}
+	return log
+}
+
+// inclusionAnswer proves that a receipt is in the log.
+type inclusionAnswer struct {
+	N     int      `json:"n"`
+	Size  int      `json:"size"`
+	Leaf  string   `json:"leaf"` // the receipt: what is hashed
+	Root  string   `json:"root"`
+	Proof []string `json:"proof"` // RFC 6962's audit path
+}
+
+// consistencyAnswer proves that the log has only grown.
+type consistencyAnswer struct {
+	From     int      `json:"from"`
+	FromRoot string   `json:"fromRoot"`
+	Size     int      `json:"size"`
+	Root     string   `json:"root"`
+	Proof    []string `json:"proof"`
+}
+
+func (s *Server) proveInclusion(w http.ResponseWriter, r *http.Request) {
+	answer, err := s.inclusion(r)
+	s.answer(w, http.StatusOK, answer, err)
+}
+
+func (s *Server) inclusion(r *http.Request) (*inclusionAnswer, error) {
+	l, err := s.ledger(r)
+	if err != nil {
+		return nil, err
+	}
+	log := l.log()
+	n, err := number(r, "n", -1)
+	if err != nil {
+		return nil, err
+	}
+	size, err := number(r, "size", log.Size())
+	if err != nil {
+		return nil, err
+	}
+	proof, err := log.Inclusion(n, size)
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	root, err := log.Root(size)
+	return &inclusionAnswer{N: n, Size: size, Leaf: string(l.receipts[n].Leaf()), Root: root.String(), Proof: hashTexts(proof)}, err
+}
+
+func (s *Server) proveConsistency(w http.ResponseWriter, r *http.Request) {
+	answer, err := s.consistency(r)
+	s.answer(w, http.StatusOK, answer, err)
+}
+
+func (s *Server) consistency(r *http.Request) (*consistencyAnswer, error) {
+	l, err := s.ledger(r)
+	if err != nil {
+		return nil, err
+	}
+	log := l.log()
+	from, err := number(r, "from", -1)
+	if err != nil {
+		return nil, err
+	}
+	size, err := number(r, "size", log.Size())
+	if err != nil {
+		return nil, err
+	}
+	proof, err := log.Consistency(from, size)
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	fromRoot, err := log.Root(from)
+	if err != nil {
+		return nil, err
+	}
+	root, err := log.Root(size)
+	return &consistencyAnswer{From: from, FromRoot: fromRoot.String(), Size: size, Root: root.String(), Proof: hashTexts(proof)}, err
+}
+
+// number reads a parameter of a request; below 0, missing is not what it may be.
+func number(r *http.Request, name string, missing int) (int, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" && missing >= 0 {
+		return missing, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, badRequest("%s=%q: want a whole number", name, text)
+	}
+	return n, nil
+}
+
+// checkpoint answers with the signed state of a transaction's log.
+func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
+	signed, err := s.signLog(r)
+	if err != nil {
+		s.answer(w, 0, nil, err)
+		return
+	}
+	plain(w, http.StatusOK, strings.TrimSuffix(signed, "\n"))
+}
+
+func (s *Server) signLog(r *http.Request) (string, error) {
+	if s.opt.Key == nil {
+		return "", errNoKey
+	}
+	l, err := s.ledger(r)
+	if err != nil {
+		return "", err
+	}
+	log := l.log()
+	root, err := log.Root(log.Size())
+	if err != nil {
+		return "", err
+	}
+	return s.opt.Key.Sign(audit.Checkpoint{
+		Origin: s.opt.Key.Public().Origin(l.id.Document()), Size: log.Size(), Root: root,
+	})
+}
+
+var errNoKey = newProblem(http.StatusNotFound, codeNotFound, "this server signs nothing: it was started without a key")
+
+// showKey answers with the public key that the server's signatures are by.
+func (s *Server) showKey(w http.ResponseWriter, _ *http.Request) {
+	if s.opt.Key == nil {
+		s.answer(w, 0, nil, errNoKey)
+		return
+	}
+	plain(w, http.StatusOK, s.opt.Key.Public().Text())
+}
