@@ -78,6 +78,20 @@ var migrations = []string{
 	// With these a change's row is its receipt: in the same commit, as unalterable.
 	`ALTER TABLE change ADD COLUMN role TEXT NOT NULL DEFAULT '';
 	ALTER TABLE change ADD COLUMN at INTEGER NOT NULL DEFAULT 0;`,
+
+	`CREATE TABLE revocation (
+		n     INTEGER PRIMARY KEY,
+		user  TEXT NOT NULL,
+		token TEXT NOT NULL,
+		at    INTEGER NOT NULL,
+		until INTEGER NOT NULL,
+		by    TEXT NOT NULL,
+		CHECK (user <> '' OR token <> '')
+	) STRICT;
+	CREATE TRIGGER revocation_is_not_updated BEFORE UPDATE ON revocation
+		BEGIN SELECT RAISE(ABORT, 'revocations are never altered'); END;
+	CREATE TRIGGER revocation_is_not_deleted BEFORE DELETE ON revocation
+		BEGIN SELECT RAISE(ABORT, 'revocations are never deleted'); END;`,
 }
 
 // identify tells an empty database (0) and ours (its schema version) from every

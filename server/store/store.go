@@ -78,6 +78,8 @@ type Batch struct {
 	// Resolution, if not nil, is added to the document's, unless there is one over
 	// the same heads.
 	Resolution *Resolution
+	// Revocation, if not nil, is added to the store's.
+	Revocation *Revocation
 	// Chain ties the batch to those appended before it: once one of a chain
 	// fails, the later ones fail too. Nil: the batch stands alone.
 	Chain *Chain

@@ -108,6 +108,11 @@ func (w *writer) commit(entries []entry) (added int, err error) {
 
 // add writes one batch and returns how many of its changes were new.
 func (w *writer) add(b *Batch) (added int, err error) {
+	if b.Revocation != nil {
+		if err := w.revoke(b.Revocation); err != nil {
+			return 0, err
+		}
+	}
 	if len(b.Changes) == 0 && b.Settings == nil && b.Resolution == nil {
 		return 0, nil
 	}
