@@ -575,7 +575,7 @@ scenario("an agreement that anybody was told of survives kill -9", { skip, timeo
     const agreedOn = heads(alice)
     await readied(alice)
     ready(bob)
-    await passed(round / 5)
+    await passed(round / 2)
     await server.kill()
     await until("both have noticed", () => !alice.adapter.connected && !bob.adapter.connected)
     const heard = [alice, bob].flatMap(p => [...resolutions(p), ...rosters(p)]).map(m => m.resolution).filter(r => r)
