@@ -28,9 +28,10 @@ var layers = map[string][]string{
 	"sync/session":           {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 	"server/store":           {"crdt"},
 	"server/compact":         {"crdt"},
+	"server/identity":        {"crdt", "crdt/transaction"},
 	"server/audit":           {"crdt", "crdt/transaction", "sync/presence"},
-	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/audit", "server/compact", "server/store"},
-	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/store", "sync/client", "sync/presence", "sync/session", "sync/wire"},
+	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/audit", "server/compact", "server/identity", "server/store"},
+	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/store", "sync/client", "sync/presence", "sync/session", "sync/wire"},
 
 	// For tests only: nothing that ships imports these.
 	"crdt/internal/forge":             {"crdt/internal/columnar"},

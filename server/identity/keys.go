@@ -1,0 +1,254 @@
+package identity
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/time/rate"
+)
+
+const (
+	minSecret  = 32   // bytes: less than the hash of HS256 can be guessed
+	minRSA     = 2048 // bits
+	maxKeyFile = 1 << 20
+
+	// recheckFile is how often a file of keys is looked at, at most: what was
+	// taken out of it is void within that time.
+	recheckFile = time.Second
+	// refreshURL is how often keys at an address are read; a kid that is not
+	// known makes them be read at once, but not more often than refreshUnknown.
+	refreshURL     = 5 * time.Minute
+	refreshUnknown = 10 * time.Second
+	fetchWithin    = 5 * time.Second
+)
+
+// asymmetric are the algorithms whose keys the server need not keep secret.
+var asymmetric = []string{"EdDSA", "ES256", "RS256"}
+
+var symmetric = []string{"HS256"}
+
+var (
+	errUnknownKey = errors.New("no key of this kid")
+	errKeyType    = errors.New("the key is not of the algorithm")
+)
+
+// Keys are what tokens are checked with. They are read again when they change.
+type Keys struct {
+	log  *slog.Logger
+	path string // "" for keys at an address
+
+	mu       sync.Mutex // guards what follows; held over a look at a file
+	set      *keySet
+	checked  time.Time
+	modified time.Time
+	size     int64
+}
+
+// keySet is the keys at one time.
+type keySet struct {
+	methods []string
+	// key returns the key for a token, or a jwt.VerificationKeySet for one that
+	// names none.
+	key func(context.Context, *jwt.Token) (any, error)
+}
+
+// OpenKeys reads keys from an http:// or https:// address of a JWKS (RFC 7517),
+// or from a file, whose content says what it is: a JWKS if it begins with "{",
+// public keys if it has PEM blocks, and else a secret for HS256, of which spaces
+// at both ends are no part. Keys at an address are refreshed until ctx ends.
+func OpenKeys(ctx context.Context, source string, now time.Time, log *slog.Logger) (*Keys, error) {
+	if strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://") {
+		return fetchKeys(ctx, source, log)
+	}
+	k := &Keys{log: log, path: source}
+	if err := k.read(now); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// current returns the keys as of now.
+func (k *Keys) current(now time.Time) *keySet {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.path != "" && now.Sub(k.checked) >= recheckFile {
+		if err := k.read(now); err != nil {
+			k.log.Error("the keys could not be read again: those from before stay", "err", err)
+		}
+	}
+	return k.set
+}
+
+// read reads the file if it is not as it was.
+func (k *Keys) read(now time.Time) error {
+	k.checked = now
+	info, err := os.Stat(k.path)
+	if err != nil {
+		return err
+	}
+	if k.set != nil && info.ModTime().Equal(k.modified) && info.Size() == k.size {
+		return nil
+	}
+	if info.Size() > maxKeyFile {
+		return fmt.Errorf("%s: too long for a file of keys", k.path)
+	}
+	content, err := os.ReadFile(k.path)
+	if err != nil {
+		return err
+	}
+	set, err := parseKeys(content)
+	if err != nil {
+		return fmt.Errorf("%s: %w", k.path, err)
+	}
+	k.set, k.modified, k.size = set, info.ModTime(), info.Size()
+	return nil
+}
+
+// parseKeys tells by its content what a file of keys holds.
+func parseKeys(content []byte) (*keySet, error) {
+	content = bytes.TrimSpace(content)
+	switch {
+	case bytes.HasPrefix(content, []byte("{")):
+		return parseJWKS(content)
+	case bytes.Contains(content, []byte("-----BEGIN ")):
+		return parsePEM(content)
+	case len(content) < minSecret:
+		return nil, fmt.Errorf("the secret has %d bytes, want at least %d random ones", len(content), minSecret)
+	}
+	secret := bytes.Clone(content)
+	return &keySet{methods: symmetric, key: func(context.Context, *jwt.Token) (any, error) { return secret, nil }}, nil
+}
+
+func parseJWKS(content []byte) (*keySet, error) {
+	var set jwkset.JWKSMarshal
+	if err := json.Unmarshal(content, &set); err != nil {
+		return nil, errors.New("it begins as JSON and is no JWKS that can be read")
+	}
+	if len(set.Keys) == 0 {
+		return nil, errors.New(`the JWKS has no keys: want {"keys": [...]}`)
+	}
+	for _, key := range set.Keys {
+		if key.KTY == jwkset.KtyOct {
+			return nil, errors.New("the JWKS holds a secret (kty oct): put a secret into a file of its own")
+		}
+	}
+	find, err := keyfunc.NewJWKSetJSON(content)
+	if err != nil {
+		return nil, errors.New("the JWKS has a key that cannot be read")
+	}
+	return findIn(find), nil
+}
+
+func parsePEM(content []byte) (*keySet, error) {
+	var keys jwt.VerificationKeySet
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		if strings.Contains(block.Type, "PRIVATE") {
+			return nil, errors.New("this is a private key: the server needs the public one only")
+		}
+		key, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if err != nil || !usable(key) {
+			return nil, errors.New("want PEM blocks of PUBLIC KEY: Ed25519, ECDSA on P-256, or RSA of 2048 bits and more")
+		}
+		keys.Keys = append(keys.Keys, key)
+	}
+	if len(keys.Keys) == 0 {
+		return nil, errors.New("no PEM block that can be read")
+	}
+	return &keySet{methods: asymmetric, key: func(_ context.Context, t *jwt.Token) (any, error) { return suitable(t, keys) }}, nil
+}
+
+// usable reports whether a key is of one of our algorithms.
+func usable(key any) bool {
+	for _, alg := range asymmetric {
+		if suits(key, alg) {
+			return true
+		}
+	}
+	return false
+}
+
+// fetchKeys reads keys from an address, now and until ctx ends.
+func fetchKeys(ctx context.Context, address string, log *slog.Logger) (*Keys, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("the address of the keys cannot be read")
+	}
+	mustBeThere := false
+	find, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{address}, keyfunc.Override{
+		Client:                    &http.Client{Timeout: fetchWithin},
+		HTTPTimeout:               fetchWithin,
+		NoErrorReturnFirstHTTPReq: &mustBeThere,
+		RateLimitWaitMax:          fetchWithin,
+		RefreshInterval:           refreshURL,
+		RefreshUnknownKID:         rate.NewLimiter(rate.Every(refreshUnknown), 1),
+		RefreshErrorHandlerFunc: func(string) func(context.Context, error) {
+			return func(_ context.Context, err error) {
+				log.Error("the keys could not be fetched again: those from before stay", "from", u.Redacted(), "err", err)
+			}
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fetch the keys from %s: %w", u.Redacted(), err)
+	}
+	return &Keys{log: log, set: findIn(find)}, nil
+}
+
+func findIn(find keyfunc.Keyfunc) *keySet {
+	return &keySet{methods: asymmetric, key: func(ctx context.Context, t *jwt.Token) (any, error) {
+		key, err := find.KeyfuncCtx(ctx)(t)
+		if err != nil {
+			return nil, errUnknownKey
+		}
+		return suitable(t, key)
+	}}
+}
+
+// suitable returns key, or those of a set, that the token's algorithm is for.
+func suitable(t *jwt.Token, key any) (any, error) {
+	set, isSet := key.(jwt.VerificationKeySet)
+	if !isSet {
+		set.Keys = []jwt.VerificationKey{key}
+	}
+	var of jwt.VerificationKeySet
+	for _, k := range set.Keys {
+		if suits(k, t.Method.Alg()) {
+			of.Keys = append(of.Keys, k)
+		}
+	}
+	if len(of.Keys) == 0 {
+		return nil, errKeyType
+	}
+	return of, nil
+}
+
+// suits reports whether a key is of an algorithm, and no weaker than it should.
+func suits(key any, alg string) bool {
+	switch key := key.(type) {
+	case ed25519.PublicKey:
+		return alg == "EdDSA"
+	case *ecdsa.PublicKey:
+		return alg == "ES256" && key.Curve == elliptic.P256()
+	case *rsa.PublicKey:
+		return alg == "RS256" && key.N.BitLen() >= minRSA
+	}
+	return false
+}
