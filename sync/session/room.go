@@ -80,6 +80,7 @@ func (d *Document) advance(now time.Time, first int, out []Output) []Output {
 	if d.room == nil {
 		d.openRoom()
 		for _, p := range d.order {
+			p.told = p.synced // it is told now what there is
 			out = d.inRoom(now, p.arrived(), out)
 		}
 		return out

@@ -158,6 +158,8 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) {
 		}
 	case "tell": // tell NAME TX KIND [heads=c1+c2] [field=f] [n=1]: a message to the server
 		w.tell(w.client(word(0)), word(1), word(2), arg)
+	case "data": // data NAME TX: the data of an ephemeral message, in hexadecimal, texts between quotes
+		w.data(w.client(word(0)), word(1), d.Input)
 	case "open": // a bare connection
 		w.open(word(0), "", transaction.Party)
 	case "join": // join NAME [as=peer] [user=u] [role=r] [storage=s] [version=v] [ephemeral=true]
@@ -495,9 +497,30 @@ func (w *world) tell(c *client, tx, kind string, arg func(string) string) {
 	default:
 		w.t.Fatalf("tell %s?", kind)
 	}
+	w.broadcast(c, tx, presence.Encode(m))
+}
+
+func (w *world) broadcast(c *client, tx string, data []byte) {
 	c.count++
 	w.send(c, &wire.Ephemeral{SenderID: c.peer, TargetID: serverID, DocumentID: documentID(tx),
-		Count: c.count, SessionID: "parley", Data: presence.Encode(m)})
+		Count: c.count, SessionID: "parley", Data: data})
+}
+
+// data sends an ephemeral message: hexadecimal digits, texts between quotes.
+func (w *world) data(c *client, tx, text string) {
+	var b []byte
+	for i, part := range strings.Split(text, "'") {
+		if i%2 == 1 {
+			b = append(b, part...)
+			continue
+		}
+		raw, err := hex.DecodeString(strings.Join(strings.Fields(part), ""))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		b = append(b, raw...)
+	}
+	w.broadcast(c, tx, b)
 }
 
 // hashesNamed returns the changes with these names, joined by +.

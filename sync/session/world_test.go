@@ -145,6 +145,7 @@ func (w *world) setDisk(state string) {
 		commits := w.commits
 		w.commits = nil
 		for _, p := range commits {
+			w.stored(p.doc)
 			w.step(p.doc, &session.FailedInput{Overloaded: state == "overload"})
 			delete(w.docs, p.doc)
 		}
@@ -269,7 +270,7 @@ func (w *world) describe(frame []byte) string {
 	case *wire.DocUnavailable:
 		return "doc-unavailable " + documentName(m.DocumentID)
 	case *wire.Ephemeral:
-		if text := w.describeOurs(m.Data); text != "" {
+		if text := w.describeOurs(m.Data); text != "" && m.SenderID == serverID {
 			return fmt.Sprintf("ephemeral %s session=%s count=%d %s", documentName(m.DocumentID), m.SessionID, m.Count, text)
 		}
 		return fmt.Sprintf("ephemeral %s from %s for %s session=%s count=%d data=%s", documentName(m.DocumentID), m.SenderID, m.TargetID, m.SessionID, m.Count, w.named(diagnose(m.Data)))
