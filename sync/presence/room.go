@@ -254,12 +254,25 @@ func (r *Room) part(now time.Time, in Parted) {
 		return
 	}
 	if !in.Goodbye {
-		p.lost[c.peer] = absence{until: now.Add(r.grace), role: c.person.Role}
+		p.await(c.peer, absence{until: now.Add(r.grace), role: c.person.Role})
 	}
 	r.remove(now, p, c)
 	if len(p.conns) == 0 && len(p.lost) == 0 {
 		delete(r.users, p.user)
 	}
+}
+
+// maxLost is how many clients of one user are waited for: beyond that the one
+// that is due first is forgotten.
+const maxLost = 16
+
+func (p *participant) await(peer string, a absence) {
+	if len(p.lost) >= maxLost {
+		delete(p.lost, slices.MinFunc(slices.Sorted(maps.Keys(p.lost)), func(a, b string) int {
+			return p.lost[a].until.Compare(p.lost[b].until)
+		}))
+	}
+	p.lost[peer] = a
 }
 
 // holder returns the participant whose connection c is, nil if it is nobody's:
