@@ -41,6 +41,8 @@ type Party struct {
 	session wire.SessionID
 	count   uint64
 	heard   int // how much of what it was told [Party.Await] has passed
+	read    int // how much of it refused holds
+	refused map[crdt.Hash]crdt.Code
 }
 
 // Enter opens a transaction: a request for it is on its way to the server.
@@ -51,7 +53,7 @@ func (v Visitor) Enter(ctx context.Context, id transaction.ID) (*Party, error) {
 	if v.Peer == "" {
 		v.Peer = wire.PeerID("test-" + uuid.NewString())
 	}
-	p := &Party{Visitor: v, ID: id, actor: crdt.ActorID(newActor())}
+	p := &Party{Visitor: v, ID: id, actor: crdt.ActorID(newActor()), refused: make(map[crdt.Hash]crdt.Code)}
 	p.Doc = &Document{ID: id.Document(), held: make(map[crdt.Hash]*crdt.Change), state: protocol.State{}, tx: transaction.New(id)}
 	return p, p.Return(ctx)
 }
@@ -71,7 +73,7 @@ func (p *Party) Return(ctx context.Context) error {
 		return err
 	}
 	c.lastOnly = p.LastOnly
-	p.Client, p.session, p.count, p.heard = c, wire.SessionID(uuid.NewString()), 0, 0
+	p.Client, p.session, p.count, p.heard, p.read = c, wire.SessionID(uuid.NewString()), 0, 0, 0
 	if err := c.Join(ctx, p.Peer); err != nil {
 		return err
 	}
@@ -227,11 +229,15 @@ func In(roster *presence.Roster, user string) *presence.Participant {
 // RefusedLocked reports whether the server has refused a change with a code, for
 // a condition of [Client.Wait].
 func (p *Party) RefusedLocked(h crdt.Hash, code crdt.Code) bool {
-	return slices.ContainsFunc(p.ephemeral, func(m *wire.Ephemeral) bool {
-		message, _ := presence.DecodeDown(m.Data)
-		rejected, ok := message.(*presence.Rejected)
-		return ok && rejected.Code == code && slices.Contains(rejected.Changes, h)
-	})
+	for ; p.read < p.forgotten+len(p.ephemeral); p.read++ {
+		message, _ := presence.DecodeDown(p.ephemeral[p.read-p.forgotten].Data)
+		if rejected, ok := message.(*presence.Rejected); ok {
+			for _, refused := range rejected.Changes {
+				p.refused[refused] = rejected.Code
+			}
+		}
+	}
+	return p.refused[h] == code
 }
 
 // Goodbye takes leave as automerge-repo's clients do, and waits for the end.
