@@ -248,3 +248,18 @@ func (p *Party) Goodbye(ctx context.Context) error {
 	_, err := p.Ended(ctx)
 	return err
 }
+
+// Dependencies returns what a change of the copy follows on.
+func (d *Document) Dependencies(h crdt.Hash) ([]crdt.Hash, error) {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	i, ok := d.graph.Index(h)
+	if !ok {
+		return nil, fmt.Errorf("there is no change %s", h)
+	}
+	change, err := crdt.DecodeChange(d.graph.ChunkAt(i), crdt.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	return change.Deps, nil
+}
