@@ -70,8 +70,8 @@ type posted struct {
 // settled is how a commit ended.
 type settled struct {
 	upTo     int
-	settings []byte // that came with it, nil for none
-	sealed   bool   // a resolution came with it
+	settings []byte               // that came with it, nil for none
+	sealed   *presence.Resolution // that came with it, nil for none
 	err      error
 }
 
@@ -217,8 +217,8 @@ func (d *document) settle(s *settled) {
 		if s.settings != nil {
 			d.takeSettings(s.settings)
 		}
-		if s.sealed {
-			d.stepWith(&session.SealedInput{})
+		if s.sealed != nil {
+			d.stepWith(&session.SealedInput{Checkpoint: s.sealed.Checkpoint})
 		}
 		d.considerSnapshot(false)
 		return
@@ -332,18 +332,23 @@ func (d *document) begin(doc *crdt.Document, stored *store.Stored) error {
 	return nil
 }
 
-// seal queues a resolution for the disk, behind all that was queued before.
+// seal signs a resolution and queues it for the disk, behind all that was queued
+// before.
 func (d *document) seal(r presence.Resolution) {
+	d.srv.docs.pin(d)
+	upTo := d.machine.Graph().Durable() // it is over these
+	if err := d.signResolution(&r); err != nil {
+		d.post(posted{settled: &settled{err: fmt.Errorf("sign a resolution: %w", err)}})
+		return
+	}
 	data, err := json.Marshal(r)
 	if err != nil {
 		panic("server: encode a resolution: " + err.Error()) // of texts and numbers
 	}
-	d.srv.docs.pin(d)
-	upTo := d.machine.Graph().Durable() // it is over these
 	d.srv.store.Append(store.Batch{
 		Document: d.id, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Chain: &d.chain,
 		Done: func(err error) { // the commit point: after it the parties have agreed
-			d.post(posted{settled: &settled{upTo: upTo, sealed: true, err: err}})
+			d.post(posted{settled: &settled{upTo: upTo, sealed: &r, err: err}})
 		},
 	})
 }

@@ -44,7 +44,7 @@ func (s *Server) ledger(r *http.Request) (*ledger, error) {
 const codeNotAuditor crdt.Code = "not-auditor"
 
 func (s *Server) readLedger(ctx context.Context, id transaction.ID) (*ledger, error) {
-	l := &ledger{id: id}
+	l := &ledger{}
 	var failed error
 	err := s.ask(id.Document(), func(d *document) { failed = d.copyTo(l) })
 	if err == nil {
@@ -53,26 +53,63 @@ func (s *Server) readLedger(ctx context.Context, id transaction.ID) (*ledger, er
 	if err != nil {
 		return nil, err
 	}
-	stored, err := s.store.Receipts(ctx, id.Document(), len(l.receipts))
-	if err != nil || len(stored) != len(l.receipts) {
+	if err := s.readReceipts(ctx, l); err != nil {
 		s.log.Error("the receipts of a transaction could not be read", "document", id.Document(), "err", err)
 		return nil, newProblem(http.StatusServiceUnavailable, codeNotStored, "the transaction's receipts could not be read: try again")
-	}
-	for i, from := range stored {
-		r := &l.receipts[i]
-		if r.Change != from.Hash {
-			return nil, fmt.Errorf("receipt %d of %s is of another change", i, id)
-		}
-		r.User, r.Role, r.At = from.User, transaction.Role(from.Role), from.At
 	}
 	return l, nil
 }
 
-// copyTo copies what is on disk. The document's goroutine calls it.
-func (d *document) copyTo(l *ledger) error {
-	if _, err := d.accepted(); err != nil {
+// readReceipts completes the receipts by what is on disk.
+func (s *Server) readReceipts(ctx context.Context, l *ledger) error {
+	stored, err := s.store.Receipts(ctx, l.id.Document(), len(l.receipts))
+	if err != nil {
 		return err
 	}
+	if len(stored) != len(l.receipts) {
+		return fmt.Errorf("%d receipts of %s for %d changes", len(stored), l.id, len(l.receipts))
+	}
+	for i, from := range stored {
+		r := &l.receipts[i]
+		if r.Change != from.Hash {
+			return fmt.Errorf("receipt %d of %s is of another change", i, l.id)
+		}
+		r.User, r.Role, r.At = from.User, transaction.Role(from.Role), from.At
+	}
+	return nil
+}
+
+// signResolution adds the checkpoint that every party is handed with a
+// resolution, if the server has a key: nobody can rewrite it unseen from then on.
+func (d *document) signResolution(r *presence.Resolution) error {
+	key := d.srv.opt.Key
+	if key == nil {
+		return nil
+	}
+	l := &ledger{}
+	if err := d.copyTo(l); err != nil {
+		return err
+	}
+	if err := d.srv.readReceipts(context.Background(), l); err != nil {
+		return err
+	}
+	log := l.log()
+	root, err := log.Root(log.Size())
+	if err != nil {
+		return err
+	}
+	r.Checkpoint, err = key.Sign(audit.ResolutionCheckpoint(
+		key.Public().Origin(d.id), log.Size(), root, l.id, *r, l.settings.Parties))
+	return err
+}
+
+// copyTo copies what is on disk. The document's goroutine calls it.
+func (d *document) copyTo(l *ledger) error {
+	state, err := d.accepted()
+	if err != nil {
+		return err
+	}
+	l.id = state.ID()
 	g := d.machine.Graph()
 	if g.Durable() == 0 {
 		return errNoTransaction
@@ -82,7 +119,6 @@ func (d *document) copyTo(l *ledger) error {
 		l.receipts = append(l.receipts, audit.Receipt{N: i, Change: g.HashAt(i), Actor: g.ActorAt(i)})
 	}
 	l.resolutions = append(l.resolutions, d.machine.Resolutions()...)
-	var err error
 	l.settings, err = readSettings(d.settings)
 	return err
 }

@@ -46,8 +46,9 @@ type Advanced struct{ Because Cause }
 // Set says what the transaction's settings are now, on disk.
 type Set struct{ Settings Settings }
 
-// Stored says that the resolution which [Resolve] asked for is on disk.
-type Stored struct{}
+// Stored says that the resolution which [Resolve] asked for is on disk, with the
+// checkpoint that was signed for it.
+type Stored struct{ Checkpoint string }
 
 // Ticked lets time pass: it is due at [Room.Wake]. Who was to be back by now has
 // left with it, and with nothing else, so that a server which shuts down can

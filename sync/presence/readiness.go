@@ -150,11 +150,12 @@ func (r *Room) resolve(now time.Time, out []Output) []Output {
 }
 
 // resolved tells everyone of a resolution that is on disk.
-func (r *Room) resolved(now time.Time, out []Output) []Output {
+func (r *Room) resolved(now time.Time, checkpoint string, out []Output) []Output {
 	if r.sealing == nil {
 		return out
 	}
 	r.resolution, r.sealing = r.sealing, nil
+	r.resolution.Checkpoint = checkpoint
 	r.resolutions++
 	r.teller.changed(now)
 	return append(out, Send{Data: (&Resolved{*r.resolution}).Encode()})

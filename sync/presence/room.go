@@ -121,7 +121,7 @@ func (r *Room) Step(now time.Time, in Input, out []Output) []Output {
 		}
 		r.teller.changed(now)
 	case Stored:
-		out = r.resolved(now, out)
+		out = r.resolved(now, in.Checkpoint, out)
 	case Ticked:
 		r.expire(now)
 	}

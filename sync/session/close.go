@@ -16,11 +16,14 @@ const (
 	CloseBadFrame CloseCode = 4400
 	// CloseUnauthorized: who the client says it is was not accepted.
 	CloseUnauthorized CloseCode = 4401
+	// CloseRevoked: what the client may do was taken back.
+	CloseRevoked CloseCode = 4403
 	// CloseVersion: no common protocol version.
 	CloseVersion CloseCode = 4406
 	// CloseJoinTimeout: no join frame came in time.
 	CloseJoinTimeout CloseCode = 4408
-	// CloseReplaced: the same peer id joined on a newer connection.
+	// CloseReplaced: the same peer id joined on a newer connection, or belongs to
+	// a connection of somebody else.
 	CloseReplaced CloseCode = 4409
 	// CloseTooLarge: a frame, or what it holds, is over a limit.
 	CloseTooLarge CloseCode = 4413
@@ -29,8 +32,13 @@ const (
 
 	// CloseInternal: the server could not read or write this document.
 	CloseInternal CloseCode = 4500
+	// CloseExpired: the client's token has expired, or a newer one says something
+	// else. It comes back with a fresh one.
+	CloseExpired CloseCode = 4501
 	// CloseRestarting: the server is shutting down; its successor will answer.
 	CloseRestarting CloseCode = 4503
+	// CloseTooMany: more connections or frames than the user may have.
+	CloseTooMany CloseCode = 4528
 	// CloseOverloaded: more waits for the disk than the server may hold.
 	CloseOverloaded CloseCode = 4529
 )

@@ -31,12 +31,14 @@ type Conn struct {
 	cfg    *ConnConfig
 	id     ConnID
 	person presence.Person
+	access *Access // nil: everything
 
 	peer      Peer // zero until the join
 	joined    bool
 	documents map[crdt.DocumentID]struct{}
 	counts    []sessionCount // ephemeral de-duplication, oldest first
 	remotes   map[wire.StorageID]struct{}
+	denied    map[crdt.DocumentID]struct{} // of which the client was told
 }
 
 type sessionCount struct {
@@ -76,8 +78,8 @@ type Deliver struct {
 // to those it opens later.
 type Subscribe struct{ Input SubscribeInput }
 
-// Reply is a frame to send back at once.
-type Reply struct{ Frame []byte }
+// Reply is a frame to send back at once, and what follows it, if it is not nil.
+type Reply struct{ Frame, Next []byte }
 
 // Close ends the connection: send Frame, if there is one, then close with Code.
 type Close struct {
@@ -159,7 +161,7 @@ func (c *Conn) undecodable(err error) Event {
 	var bad *wire.Error
 	if c.joined && errors.As(err, &bad) && bad.Kind == wire.KindDocument {
 		// Such a document cannot exist here. Said so, the client's find ends.
-		return Reply{wire.Append(nil, &wire.DocUnavailable{
+		return Reply{Frame: wire.Append(nil, &wire.DocUnavailable{
 			SenderID: c.cfg.Self, TargetID: c.peer.ID, DocumentText: bad.DocumentText,
 		})}
 	}
@@ -177,7 +179,7 @@ func (c *Conn) join(m *wire.Join) Event {
 		return c.refuse(CloseBadFrame, "the peer id is this server's own: choose another")
 	}
 	c.joined = true
-	c.peer = Peer{Conn: c.id, ID: m.SenderID, Person: c.person}
+	c.peer = Peer{Conn: c.id, ID: m.SenderID, Person: c.person, TransactionsOnly: c.access != nil}
 	if !m.Metadata.IsEphemeral {
 		c.peer.Storage = m.Metadata.StorageID
 	}
@@ -192,6 +194,9 @@ func (c *Conn) join(m *wire.Join) Event {
 func (c *Conn) sync(sender wire.PeerID, doc crdt.DocumentID, data []byte, request bool) Event {
 	if sender != c.peer.ID {
 		return nil
+	}
+	if !c.covers(doc) {
+		return c.deny(doc)
 	}
 	in, refusal := decodeSync(data, c.cfg.Limits)
 	if refusal != nil {
@@ -210,6 +215,9 @@ func (c *Conn) sync(sender wire.PeerID, doc crdt.DocumentID, data []byte, reques
 func (c *Conn) deliver(sender wire.PeerID, doc crdt.DocumentID, in Input) Event {
 	if sender != c.peer.ID {
 		return nil // not said by whom it claims: no answer for the spoofer
+	}
+	if !c.covers(doc) {
+		return nil
 	}
 	if _, open := c.documents[doc]; open {
 		return Deliver{Document: doc, Input: in}
@@ -230,8 +238,11 @@ func (c *Conn) ephemeral(m *wire.Ephemeral) Event {
 	if m.SenderID != c.peer.ID || !c.fresh(m.SessionID, m.Count) {
 		return nil
 	}
+	if !c.covers(m.DocumentID) {
+		return c.deny(m.DocumentID)
+	}
 	if len(m.Data) > c.cfg.Limits.Ephemeral {
-		return Reply{c.errorFrame(fmt.Sprintf("ephemeral messages may have at most %d bytes", c.cfg.Limits.Ephemeral))}
+		return Reply{Frame: c.errorFrame(fmt.Sprintf("ephemeral messages may have at most %d bytes", c.cfg.Limits.Ephemeral))}
 	}
 	m.Data = slices.Clone(m.Data)
 	return c.deliver(m.SenderID, m.DocumentID, &EphemeralInput{From: c.peer, Message: *m})

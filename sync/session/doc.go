@@ -31,6 +31,8 @@ type Peer struct {
 	Storage wire.StorageID
 	// Person is whose connection it is, as the server knows it.
 	Person presence.Person
+	// TransactionsOnly keeps plain documents from it.
+	TransactionsOnly bool
 }
 
 // Limits bound what one client may cost. Zero fields take the defaults.

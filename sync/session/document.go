@@ -158,7 +158,7 @@ func (d *Document) Wake() time.Time {
 // Step applies one input and appends what the shell has to do to out.
 func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 	from, content := sender(in)
-	if content && !d.served() {
+	if content && !d.served(from) {
 		return append(out, d.unavailable(from))
 	}
 	if from.Conn != 0 {
@@ -184,7 +184,7 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 		d.settings = in.Settings
 		out = d.inRoom(now, presence.Set{Settings: in.Settings}, out)
 	case *SealedInput:
-		out = d.sealed(now, out)
+		out = d.sealed(now, in.Checkpoint, out)
 	case *DurableInput:
 		out = d.durable(now, in.N, out)
 	case *FailedInput:
@@ -215,10 +215,10 @@ func sender(in Input) (from Peer, content bool) {
 	return Peer{}, false
 }
 
-// served reports whether clients may have the document. A plain one that was
+// served reports whether a client may have the document. A plain one that was
 // stored while those were admitted is kept, and not given out.
-func (d *Document) served() bool {
-	return d.cfg.PlainDocuments || d.matter.kind != matterPlain
+func (d *Document) served(to Peer) bool {
+	return d.matter.kind != matterPlain || d.cfg.PlainDocuments && !to.TransactionsOnly
 }
 
 func (d *Document) unavailable(to Peer) Send {
@@ -247,6 +247,7 @@ func (d *Document) receive(now time.Time, in *SyncInput, out []Output) []Output 
 	if n := d.Graph().Len(); n > first {
 		out = append(out, Commit{first, n})
 	}
+	out = d.refuseUnsent(p, in.Message.Heads, out)
 	out = d.tellRefusals(out)
 	p.status = statusAfter(p.status, in)
 	out = p.keep(in.Message, out)
@@ -340,7 +341,7 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 		next := queue[0]
 		queue = queue[1:]
 		result := d.doc.AddIf(next.change, func(c *crdt.Change) *crdt.Refusal {
-			return d.matter.check(d, c, next.peer.Person.Author())
+			return d.matter.check(d, c, next.peer.Peer)
 		})
 		switch result.Status {
 		case crdt.Accepted:
@@ -491,6 +492,9 @@ func (d *Document) Pull(conn ConnID) []byte {
 		return nil
 	}
 	p.pending = false
+	if !d.served(p.Peer) {
+		return nil
+	}
 	if len(d.Graph().Heads()) == 0 && p.status != statusHas {
 		return nil // nothing to tell; a request is answered with doc-unavailable
 	}
@@ -506,7 +510,7 @@ func (d *Document) Pull(conn ConnID) []byte {
 // options says what may be sent to a peer. What it sent that is not in the
 // graph is named only if there is such a thing.
 func (d *Document) options(p *peer) protocol.Options {
-	opt := protocol.Options{Snapshot: d.snapshot, MaxBytes: d.cfg.Limits.SendBytes}
+	opt := protocol.Options{Snapshot: d.snapshot, MaxBytes: d.cfg.Limits.SendBytes, ReadOnly: d.readOnly(p)}
 	if p.refused.forgot {
 		opt.Refused = func(crdt.Hash) bool { return true }
 		return opt
@@ -585,7 +589,7 @@ func (d *Document) ephemeral(now time.Time, in *EphemeralInput, out []Output) []
 // stays its author's on every hop; only the target changes.
 func (d *Document) relay(in *EphemeralInput, out []Output) []Output {
 	for _, p := range d.order {
-		if p.Conn == in.From.Conn {
+		if p.Conn == in.From.Conn || !d.served(p.Peer) {
 			continue
 		}
 		m := in.Message

@@ -65,8 +65,9 @@ type MeasuredInput struct {
 // SettingsInput says what a transaction's settings are now, on disk.
 type SettingsInput struct{ Settings presence.Settings }
 
-// SealedInput says that the resolution which a [Seal] asked for is on disk.
-type SealedInput struct{}
+// SealedInput says that the resolution which a [Seal] asked for is on disk, with
+// the checkpoint that was signed for it, "" for none.
+type SealedInput struct{ Checkpoint string }
 
 // DurableInput says that the first N changes of the graph are on disk.
 type DurableInput struct{ N int }

@@ -67,15 +67,15 @@ func (m *matter) own(a crdt.ActorID, user string) {
 
 // check is the part of the gate that knows what the document is about. The
 // change has passed all the rest of it.
-func (m *matter) check(d *Document, c *crdt.Change, author transaction.Author) *crdt.Refusal {
+func (m *matter) check(d *Document, c *crdt.Change, from Peer) *crdt.Refusal {
 	switch m.kind {
 	case matterUnknown:
 		if id, ok := transaction.OfGenesis(c); ok && id.Document() == d.id {
 			return nil // it is nobody's, and every replica has it
 		}
-		return m.checkPlain(d, c)
+		return m.checkPlain(d, c, from)
 	case matterPlain:
-		return m.checkPlain(d, c)
+		return m.checkPlain(d, c, from)
 	default:
 		if d.isSealed() {
 			return &crdt.Refusal{Code: presence.CodeSealed, Change: c.Hash, Reason: presence.SealedSentence}
@@ -84,16 +84,23 @@ func (m *matter) check(d *Document, c *crdt.Change, author transaction.Author) *
 		if err != nil {
 			return &crdt.Refusal{Code: transaction.CodeGenesis, Change: c.Hash, Reason: err.Error()}
 		}
-		return state.Check(c, author, func(a crdt.ActorID) string { return m.owner[a] })
+		return state.Check(c, from.Person.Author(), func(a crdt.ActorID) string { return m.owner[a] })
 	}
 }
 
-func (m *matter) checkPlain(d *Document, c *crdt.Change) *crdt.Refusal {
-	if d.cfg.PlainDocuments {
-		return nil
+func (m *matter) checkPlain(d *Document, c *crdt.Change, from Peer) *crdt.Refusal {
+	switch {
+	case !d.cfg.PlainDocuments:
+		return &crdt.Refusal{Code: codePlainDocument, Change: c.Hash,
+			Reason: "this server keeps transactions only, and the document does not begin as one"}
+	case from.TransactionsOnly:
+		return &crdt.Refusal{Code: CodeNotAllowed, Change: c.Hash,
+			Reason: "your token is for a transaction, and the document does not begin as one"}
+	case from.mayOnlyRead():
+		return &crdt.Refusal{Code: transaction.CodeReadOnly, Change: c.Hash,
+			Reason: "viewers and auditors may read the document but not change it"}
 	}
-	return &crdt.Refusal{Code: codePlainDocument, Change: c.Hash,
-		Reason: "this server keeps transactions only, and the document does not begin as one"}
+	return nil
 }
 
 // accepted takes note of a change that was appended to the graph.
@@ -138,9 +145,10 @@ func (d *Document) Transaction() (*transaction.State, error) {
 // its length now.
 func (d *Document) Write(now time.Time, author transaction.Author, changes []*crdt.Change, out []Output) ([]Output, *crdt.Refusal) {
 	first := d.Graph().Len()
+	from := Peer{Person: presence.Person{User: author.User, Role: author.Role}}
 	var refusal *crdt.Refusal
 	for _, c := range changes {
-		result := d.doc.AddIf(c, func(c *crdt.Change) *crdt.Refusal { return d.matter.check(d, c, author) })
+		result := d.doc.AddIf(c, func(c *crdt.Change) *crdt.Refusal { return d.matter.check(d, c, from) })
 		if result.Status == crdt.Accepted {
 			d.accepted(now, c, author)
 			var ready []admission

@@ -119,13 +119,14 @@ func (d *Document) isSealed() bool {
 
 // sealed takes note that a resolution is on disk: this is where it can be told,
 // and what was refused because of it.
-func (d *Document) sealed(now time.Time, out []Output) []Output {
+func (d *Document) sealed(now time.Time, checkpoint string, out []Output) []Output {
 	if d.sealing == nil {
 		return out
 	}
+	d.sealing.Checkpoint = checkpoint
 	d.resolutions = append(d.resolutions, *d.sealing)
 	d.sealing = nil
-	out = d.inRoom(now, presence.Stored{}, out)
+	out = d.inRoom(now, presence.Stored{Checkpoint: checkpoint}, out)
 	return d.tellRefusals(out)
 }
 
