@@ -162,8 +162,14 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) {
 		w.data(w.client(word(0)), word(1), d.Input)
 	case "open": // a bare connection
 		w.open(word(0), "", transaction.Party)
-	case "join": // join NAME [as=peer] [user=u] [role=r] [storage=s] [version=v] [ephemeral=true]
+	case "join": // join NAME [as=peer] [user=u] [role=r] [only=tx] [storage=s] [version=v] [ephemeral=true]
 		c := w.open(word(0), arg("user"), transaction.Role(orElse(arg("role"), string(transaction.Party))))
+		if only := arg("only"); only != "" {
+			c.conn.Restrict(session.Access{
+				Covers:  func(id crdt.DocumentID) bool { return id == documentID(only) },
+				Session: wire.SessionID("access-of-" + word(0)),
+			})
+		}
 		c.peer = wire.PeerID(orElse(arg("as"), c.name))
 		c.storage = wire.StorageID(arg("storage"))
 		join := &wire.Join{SenderID: c.peer, Metadata: wire.Metadata{StorageID: c.storage, IsEphemeral: arg("ephemeral") == "true"}}

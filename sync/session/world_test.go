@@ -21,6 +21,9 @@ func (w *world) event(c *client, ev session.Event) {
 		w.deliver(c, ev.Reply)
 	case session.Reply:
 		w.deliver(c, ev.Frame)
+		if ev.Next != nil {
+			w.deliver(c, ev.Next)
+		}
 	case session.Deliver:
 		w.load(ev.Document)
 		c.opened[ev.Document] = true
