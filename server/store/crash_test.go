@@ -36,6 +36,14 @@ func killChange(seed int) store.Change {
 	return storetest.Change(seed, size)
 }
 
+// killResolution is over every tenth change.
+func killResolution(seed int) *store.Resolution {
+	if seed/killWriters%10 != 0 {
+		return nil
+	}
+	return &store.Resolution{Heads: []crdt.Hash{killChange(seed).Hash}, Data: fmt.Append(nil, seed)}
+}
+
 // childWrites appends without end and prints the number of each change, once it is
 // acknowledged. It also stores snapshots. It only ends by a signal.
 func childWrites(dir, from string) int {
@@ -54,7 +62,7 @@ func childWrites(dir, from string) int {
 			done := make(chan error, 1)
 			for i := 0; ; i++ {
 				seed := base + i*killWriters + w
-				s.Append(store.Batch{Document: doc, Changes: []store.Change{killChange(seed)}, Done: func(err error) {
+				s.Append(store.Batch{Document: doc, Changes: []store.Change{killChange(seed)}, Resolution: killResolution(seed), Done: func(err error) {
 					if err == nil { // printed before the next commit begins
 						_, err = fmt.Fprintln(os.Stdout, seed)
 					}
@@ -154,6 +162,7 @@ func writeAndKill(t *testing.T, dir string, base int) (acked []int) {
 func mustHaveAll(t *testing.T, s *store.Store, acked []int) {
 	t.Helper()
 	have := make(map[crdt.Hash][]byte)
+	resolved := make(map[crdt.Hash]string)
 	for d := range killDocuments {
 		st, err := s.Load(t.Context(), storetest.Document(d))
 		if err != nil {
@@ -165,11 +174,20 @@ func mustHaveAll(t *testing.T, s *store.Store, acked []int) {
 			}
 			have[h] = st.Chunks[i]
 		}
+		for _, r := range st.Resolutions {
+			if _, ok := have[r.Heads[0]]; !ok {
+				t.Fatalf("resolution %s is over a change that is not there", r.Data)
+			}
+			resolved[r.Heads[0]] = string(r.Data)
+		}
 	}
 	for _, seed := range acked {
 		want := killChange(seed)
 		if !bytes.Equal(have[want.Hash], want.Chunk) {
 			t.Fatalf("change %d was acknowledged and is not there", seed)
+		}
+		if r := killResolution(seed); r != nil && resolved[want.Hash] != string(r.Data) {
+			t.Fatalf("the resolution over change %d was acknowledged and is not there", seed)
 		}
 	}
 }

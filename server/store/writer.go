@@ -203,7 +203,7 @@ func (w *writer) putSnapshot(j *snapshotJob) error {
 		switch {
 		case err != nil:
 			return err
-		case h.key == 0:
+		case h.last == 0: // there may be settings, or a resolution
 			return ErrUnknownDocument
 		case int64(j.snapshot.Changes) > h.last:
 			return fmt.Errorf("a snapshot of %d changes, where %d are stored", j.snapshot.Changes, h.last)

@@ -14,8 +14,16 @@ import (
 
 // model is a store in memory that does the obvious.
 type model struct {
-	changes   map[crdt.DocumentID][]store.Change
-	snapshots map[crdt.DocumentID]*crdt.Snapshot
+	changes     map[crdt.DocumentID][]store.Change
+	snapshots   map[crdt.DocumentID]*crdt.Snapshot
+	resolutions map[crdt.DocumentID][]*store.Resolution
+}
+
+func (m *model) resolve(doc crdt.DocumentID, r *store.Resolution) {
+	known := slices.ContainsFunc(m.resolutions[doc], func(k *store.Resolution) bool { return slices.Equal(k.Heads, r.Heads) })
+	if !known {
+		m.resolutions[doc] = append(m.resolutions[doc], r)
+	}
 }
 
 func (m *model) append(doc crdt.DocumentID, list []store.Change) {
@@ -33,7 +41,10 @@ func testModel(t *testing.T, p Place) {
 	s, round := p.Open(t), 0
 	rapid.Check(t, func(rt *rapid.T) {
 		round++
-		m := &model{changes: map[crdt.DocumentID][]store.Change{}, snapshots: map[crdt.DocumentID]*crdt.Snapshot{}}
+		m := &model{
+			changes: map[crdt.DocumentID][]store.Change{}, snapshots: map[crdt.DocumentID]*crdt.Snapshot{},
+			resolutions: map[crdt.DocumentID][]*store.Resolution{},
+		}
 		doc := rapid.Custom(func(rt *rapid.T) crdt.DocumentID {
 			return Document(3*round + rapid.IntRange(0, 2).Draw(rt, "document"))
 		})
@@ -45,6 +56,13 @@ func testModel(t *testing.T, p Place) {
 				d, list := doc.Draw(rt, "to"), batch.Draw(rt, "batch")
 				s.Append(store.Batch{Document: d, Changes: list})
 				m.append(d, list)
+			},
+			"resolve": func(rt *rapid.T) { // without waiting
+				d, list := doc.Draw(rt, "of"), batch.Draw(rt, "with")
+				r := Resolution(rapid.IntRange(0, 3).Draw(rt, "heads"), rapid.IntRange(1, 2).Draw(rt, "many"), rapid.String().Draw(rt, "data"))
+				s.Append(store.Batch{Document: d, Changes: list, Resolution: r})
+				m.append(d, list)
+				m.resolve(d, r)
 			},
 			"snapshot": func(rt *rapid.T) {
 				m.putSnapshot(rt, s, doc.Draw(rt, "of"), rapid.IntRange(1, 20).Draw(rt, "changes"))
@@ -87,6 +105,7 @@ func (m *model) compare(rt *rapid.T, s Store, d crdt.DocumentID) {
 		rt.Fatal(err)
 	}
 	same(rt, got, 0, m.changes[d])
+	sameResolutions(rt, got.Resolutions, m.resolutions[d])
 	if !equal(got.Snapshot, m.snapshots[d]) {
 		rt.Fatalf("the snapshot is %+v, want %+v", got.Snapshot, m.snapshots[d])
 	}

@@ -35,17 +35,19 @@ type Place interface {
 // Run tests stores that are opened in fresh places.
 func Run(t *testing.T, fresh func(testing.TB) Place) {
 	for name, test := range map[string]func(*testing.T, Place){
-		"empty":     testEmpty,
-		"order":     testOrder,
-		"again":     testAgain,
-		"barrier":   testBarrier,
-		"many":      testMany,
-		"since":     testSince,
-		"snapshot":  testSnapshot,
-		"documents": testDocuments,
-		"reopen":    testReopen,
-		"closed":    testClosed,
-		"model":     testModel,
+		"empty":      testEmpty,
+		"resolved":   testResolutions,
+		"unresolved": testNoResolution,
+		"order":      testOrder,
+		"again":      testAgain,
+		"barrier":    testBarrier,
+		"many":       testMany,
+		"since":      testSince,
+		"snapshot":   testSnapshot,
+		"documents":  testDocuments,
+		"reopen":     testReopen,
+		"closed":     testClosed,
+		"model":      testModel,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, fresh(t)) })
 	}
