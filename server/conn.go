@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/uuid"
 	"golang.org/x/sync/semaphore"
 
 	"parley/crdt"
 	"parley/sync/session"
+	"parley/sync/wire"
 )
 
 // writeWithin bounds the farewell of a connection: its error frame and the
@@ -37,6 +39,7 @@ type conn struct {
 	// static
 	srv  *Server
 	id   session.ConnID
+	who  Identity
 	ws   *websocket.Conn
 	link *link // nil when the listener does not count progress
 	flow *semaphore.Weighted
@@ -47,6 +50,9 @@ type conn struct {
 
 	mu   sync.Mutex // guards what follows; written by the reader only
 	open map[crdt.DocumentID]*document
+
+	barred   atomic.Bool // nothing more is heard
+	expelled atomic.Bool // and its user has left
 
 	out  outbox
 	cut  atomic.Pointer[time.Timer] // set when the end has begun
@@ -61,13 +67,17 @@ type conn struct {
 }
 
 func newConn(srv *Server, id session.ConnID, who Identity, ws *websocket.Conn, l *link) *conn {
-	return &conn{
-		srv: srv, id: id, ws: ws, link: l,
+	c := &conn{
+		srv: srv, id: id, who: who, ws: ws, link: l,
 		flow:    semaphore.NewWeighted(int64(srv.opt.Limits.Frame)),
 		machine: session.NewConn(id, who.person(), &srv.connConfig),
 		open:    make(map[crdt.DocumentID]*document),
 		out:     newOutbox(),
 	}
+	if !who.Scope.All() {
+		c.machine.Restrict(session.Access{Covers: who.Scope.Covers, Session: wire.SessionID(uuid.NewString())})
+	}
+	return c
 }
 
 // serve runs the connection until it ends, and leaves nothing of it behind.
@@ -77,7 +87,12 @@ func (c *conn) serve() {
 		defer close(writerDone)
 		c.write()
 	}()
+	if !c.who.Expires.IsZero() {
+		expiry := time.AfterFunc(time.Until(c.who.Expires), func() { c.bar(c.srv.expired) })
+		defer expiry.Stop()
+	}
 	c.read()
+	c.goodbye = c.goodbye || c.expelled.Load()
 	c.out.finish(session.Close{Code: session.CloseNormal})
 	_ = c.ws.CloseNow() // the conversation is over: ends a write or ping that hangs
 	<-writerDone
@@ -100,6 +115,10 @@ func (c *conn) read() {
 		ev, err := c.readEvent()
 		if err != nil {
 			c.logEnd(err)
+			return
+		}
+		if c.barred.Load() {
+			c.drainUntilClosed()
 			return
 		}
 		if _, joined := ev.(session.Joined); joined {
@@ -140,11 +159,12 @@ func (c *conn) readEvent() (session.Event, error) {
 func (c *conn) handle(ev session.Event) bool {
 	switch ev := ev.(type) {
 	case session.Joined:
-		c.srv.log.Debug("joined", "conn", c.id)
-		c.srv.peers.join(c, ev.Peer.ID)
-		c.send(ev.Reply, false)
+		return c.join(ev)
 	case session.Reply:
 		c.send(ev.Frame, false)
+		if ev.Next != nil {
+			c.send(ev.Next, true)
+		}
 	case session.Deliver:
 		return c.deliver(ev)
 	case session.Subscribe:
@@ -154,6 +174,18 @@ func (c *conn) handle(ev session.Event) bool {
 		c.end(ev)
 		return false
 	}
+	return true
+}
+
+// join makes the connection that of a peer id, unless that is somebody else's.
+func (c *conn) join(ev session.Joined) bool {
+	if !c.srv.peers.join(c, ev.Peer.ID) {
+		c.end(session.Refusal(c.srv.opt.PeerID, session.CloseReplaced,
+			"this peer id is on a connection of somebody else: choose another"))
+		return false
+	}
+	c.srv.log.Debug("joined", "conn", c.id)
+	c.send(ev.Reply, false)
 	return true
 }
 
@@ -276,6 +308,19 @@ func (c *conn) end(how session.Close) {
 	if c.out.finish(how) {
 		c.cut.Store(time.AfterFunc(endWithin, func() { _ = c.ws.CloseNow() }))
 	}
+}
+
+// bar ends a connection from which nothing more may be heard, although its client
+// may take its time to close.
+func (c *conn) bar(how session.Close) {
+	c.barred.Store(true)
+	c.end(how)
+}
+
+// expel bars a connection whose user is not expected back.
+func (c *conn) expel(how session.Close) {
+	c.expelled.Store(true)
+	c.bar(how)
 }
 
 // addHeld moves the count of held bytes and cuts off who is over the limit.

@@ -1,19 +1,31 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
+	"time"
 
+	"parley/crdt"
 	"parley/crdt/transaction"
+	"parley/server/identity"
 	"parley/sync/presence"
+	"parley/sync/session"
 )
 
 // Identity is who makes a request, as the server knows it. The zero Identity is
-// somebody without a name, who may read.
+// somebody without a name, who may open nothing.
 type Identity struct {
-	User string // the id that changes are made in the name of
-	Name string // for people to read; not unique
-	Role transaction.Role
+	User  string // the id that changes are made in the name of
+	Name  string // for people to read; not unique
+	Role  transaction.Role
+	Scope identity.Scope // which documents
+
+	// What is known of a token. Zero: it does not say, or there is none.
+	Token   string // its id
+	Issued  time.Time
+	Expires time.Time
 }
 
 func (i Identity) person() presence.Person {
@@ -21,6 +33,102 @@ func (i Identity) person() presence.Person {
 }
 
 func (i Identity) author() transaction.Author { return i.person().Author() }
+
+// identify returns who makes a request, or the problem of one that is refused.
+func (s *Server) identify(r *http.Request) (Identity, error) {
+	who, err := s.know(r)
+	var refusal *identity.Refusal
+	switch {
+	case err == nil:
+		return who, nil
+	case !errors.As(err, &refusal):
+		return who, newProblem(http.StatusUnauthorized, codeUnauthorized, err.Error())
+	case refusal == identity.ErrRevoked:
+		return who, newProblem(http.StatusForbidden, refusal.Code, refusal.Reason)
+	}
+	return who, newProblem(http.StatusUnauthorized, refusal.Code, refusal.Reason)
+}
+
+// know returns who makes a request, unless what proves it is no good or was taken
+// back.
+func (s *Server) know(r *http.Request) (Identity, error) {
+	who, err := s.opt.Identify(r)
+	if err == nil && s.revoked.cover(who, time.Now()) {
+		err = identity.ErrRevoked
+	}
+	return who, err
+}
+
+// transactionOf returns which transaction a request is about, and who makes it,
+// if that may be.
+func (s *Server) transactionOf(r *http.Request) (who Identity, id transaction.ID, err error) {
+	if who, err = s.identify(r); err != nil {
+		return who, "", err
+	}
+	if id, err = transaction.ParseID(r.PathValue("id")); err != nil {
+		return who, "", newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+	}
+	return who, id, who.mayOpen(id)
+}
+
+// codeOf is all that a log holds of why somebody was refused.
+func codeOf(err error) crdt.Code {
+	var refusal *identity.Refusal
+	if errors.As(err, &refusal) {
+		return refusal.Code
+	}
+	return codeUnauthorized
+}
+
+// farewellOf is how a connection ends that is refused: as it should not be tried
+// again unchanged.
+func (s *Server) farewellOf(err error) session.Close {
+	code := session.CloseUnauthorized
+	if errors.Is(err, identity.ErrRevoked) {
+		code = session.CloseRevoked
+	}
+	return session.Refusal(s.opt.PeerID, code, err.Error())
+}
+
+// mayOpen returns the problem of a request about a transaction that is not for
+// who makes it.
+func (i Identity) mayOpen(id transaction.ID) error {
+	if i.Scope.Covers(id.Document()) {
+		return nil
+	}
+	return newProblem(http.StatusForbidden, session.CodeNotAllowed, session.NotAllowedSentence)
+}
+
+// outdates reports whether i, of a token issued later, says something else of
+// what the same user may do than old. Tokens for different transactions have
+// nothing to do with each other.
+func (i Identity) outdates(old Identity) bool {
+	return i.User == old.User && old.Issued.Before(i.Issued) && i.Scope.Overlaps(old.Scope) &&
+		(i.Role != old.Role || !i.Scope.Equal(old.Scope))
+}
+
+// TokenIdentity knows who makes a request by its token: a bearer in the header
+// Authorization, or ?token= for those who cannot set one.
+func TokenIdentity(v *identity.Verifier) func(*http.Request) (Identity, error) {
+	return func(r *http.Request) (Identity, error) {
+		c, err := v.Verify(r.Context(), tokenOf(r), time.Now())
+		if err != nil {
+			return Identity{}, err
+		}
+		return Identity{
+			User: c.User, Name: c.Name, Role: c.Role, Scope: c.Scope,
+			Token: c.ID, Issued: c.Issued, Expires: c.Expires,
+		}, nil
+	}
+}
+
+func tokenOf(r *http.Request) string {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if ok && strings.EqualFold(scheme, "bearer") {
+		return strings.TrimSpace(token)
+	}
+	return r.URL.Query().Get("token")
+}
 
 // maxUser is how long a user id or name may be, in bytes.
 const maxUser = 256
@@ -30,7 +138,7 @@ const maxUser = 256
 // is for development.
 func DevIdentity(r *http.Request) (Identity, error) {
 	q := r.URL.Query()
-	id := Identity{User: q.Get("user"), Name: q.Get("name"), Role: transaction.Role(q.Get("role"))}
+	id := Identity{User: q.Get("user"), Name: q.Get("name"), Role: transaction.Role(q.Get("role")), Scope: identity.All()}
 	if len(id.User) > maxUser || len(id.Name) > maxUser {
 		return Identity{}, fmt.Errorf("user and name may have at most %d bytes", maxUser)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"parley/server/audit"
+	"parley/server/identity"
 	"parley/sync/presence"
 	"parley/sync/session"
 	"parley/sync/wire"
@@ -21,10 +22,13 @@ type Options struct {
 	// PlainDocuments admits documents that are not transactions.
 	PlainDocuments bool
 	// AnyOrigin accepts WebSocket connections from pages of every origin, for
-	// development. Otherwise only pages served under the request's own host.
+	// development. Otherwise only from pages served under the request's own host,
+	// and from Origins: hosts, or scheme://host, with * for any part.
 	AnyOrigin bool
-	// Identify says who makes a request. Its error is told to the client.
-	// Default: nobody has a name, and nobody may write to transactions.
+	Origins   []string
+	// Identify says who makes a request. Its error is told to the client: an
+	// [*identity.Refusal] with its code. Default: nobody has a name, everybody may
+	// open everything, and nobody may write to transactions.
 	Identify func(*http.Request) (Identity, error)
 	// Key signs agreements and records. Nil: nothing is signed.
 	Key *audit.Key
@@ -71,7 +75,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("option Limits: the first frame may not be longer than later ones")
 	}
 	if o.Identify == nil {
-		o.Identify = func(*http.Request) (Identity, error) { return Identity{}, nil }
+		o.Identify = func(*http.Request) (Identity, error) { return Identity{Scope: identity.All()}, nil }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -24,7 +24,7 @@ type ledger struct {
 
 // ledger reads one for a request, which must be of somebody who may have it.
 func (s *Server) ledger(r *http.Request) (*ledger, error) {
-	who, err := s.identify(r)
+	who, id, err := s.transactionOf(r)
 	if err != nil {
 		return nil, err
 	}
@@ -32,10 +32,6 @@ func (s *Server) ledger(r *http.Request) (*ledger, error) {
 	case transaction.Host, transaction.Party, transaction.Auditor:
 	default:
 		return nil, newProblem(http.StatusForbidden, codeNotAuditor, "hosts, parties and auditors may have the record: say who you are")
-	}
-	id, err := transaction.ParseID(r.PathValue("id"))
-	if err != nil {
-		return nil, newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
 	}
 	return s.readLedger(r.Context(), id)
 }

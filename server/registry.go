@@ -112,16 +112,23 @@ func (p *peers) add(c *conn) {
 	p.mu.Unlock()
 }
 
-// join makes c the connection of a peer id. An older one is most likely the
-// dead half of a link that its client gave up long ago.
-func (p *peers) join(c *conn, id wire.PeerID) {
+// join makes c the connection of a peer id. An older one of the same user is most
+// likely the dead half of a link that its client gave up long ago. It reports
+// false if the peer id is on a connection of another user: who knows a peer id
+// must not be able to end its connection.
+func (p *peers) join(c *conn, id wire.PeerID) bool {
 	p.mu.Lock()
 	older := p.byID[id]
+	if older != nil && older.who.User != c.who.User {
+		p.mu.Unlock()
+		return false
+	}
 	p.byID[id] = c
 	p.mu.Unlock()
 	if older != nil {
 		older.end(session.Close{Code: session.CloseReplaced, Reason: "this peer id has joined on a newer connection"})
 	}
+	return true
 }
 
 func (p *peers) remove(c *conn) {

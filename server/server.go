@@ -14,6 +14,7 @@ import (
 
 	"parley/crdt"
 	"parley/server/compact"
+	"parley/server/identity"
 	"parley/server/store"
 	"parley/sync/presence"
 	"parley/sync/session"
@@ -31,8 +32,10 @@ type Server struct {
 	compactor  *compact.Worker // nil: no snapshots
 	jobs       chan compactJob
 
-	docs  registry
-	peers peers
+	docs    registry
+	peers   peers
+	revoked revocations
+	expired session.Close // static
 
 	lastConn atomic.Uint64
 	draining atomic.Bool
@@ -63,7 +66,11 @@ func New(st *store.Store, opt Options) (*Server, error) {
 		jobs:  make(chan compactJob, maxCompactJobs),
 		peers: peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
+	s.expired = session.Refusal(opt.PeerID, session.CloseExpired, "token-expired: come back with a fresh token")
 	s.docs = registry{srv: s, docs: make(map[crdt.DocumentID]*document)}
+	if err := s.loadRevocations(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.stopped.Go(func() { s.beat(ctx) })
@@ -89,6 +96,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/transactions/{id}/proof/inclusion", s.proveInclusion)
 	mux.HandleFunc("GET /v1/transactions/{id}/proof/consistency", s.proveConsistency)
 	mux.HandleFunc("GET /v1/key", s.showKey)
+	mux.HandleFunc("POST /v1/revocations", s.revoke)
+	mux.HandleFunc("GET /v1/revocations", s.showRevocations)
 	return mux
 }
 
@@ -105,22 +114,40 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 	defer s.serving.end()
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: s.opt.AnyOrigin,
+		OriginPatterns:     s.opt.Origins,
 		CompressionMode:    websocket.CompressionDisabled,
 	})
 	if err != nil {
 		s.log.Debug("no WebSocket", "err", err)
 		return
 	}
-	who, identifyErr := s.opt.Identify(r)
+	who, refusal := s.know(r)
 	c := newConn(s, session.ConnID(s.lastConn.Add(1)), who, ws, linkOf(r))
 	s.peers.add(c)
 	if s.draining.Load() { // Shutdown may have missed it
 		c.end(restarting)
 	}
-	if identifyErr != nil { // accepted first: a refused upgrade kills some clients
-		c.end(session.Refusal(s.opt.PeerID, session.CloseUnauthorized, identifyErr.Error()))
+	if refusal == nil && s.revoked.cover(who, time.Now()) { // the same
+		refusal = identity.ErrRevoked
+	}
+	if refusal != nil { // accepted first: a refused upgrade kills some clients
+		s.log.Debug("refused", "conn", c.id, "why", codeOf(refusal))
+		c.bar(s.farewellOf(refusal))
+	} else {
+		s.endOutdated(c)
 	}
 	c.serve()
+}
+
+// endOutdated ends the connections of the same user whose tokens are older and
+// say something else: their clients come back with fresh ones.
+func (s *Server) endOutdated(newer *conn) {
+	for _, c := range s.peers.all() {
+		if newer.who.outdates(c.who) {
+			c.bar(session.Refusal(s.opt.PeerID, session.CloseExpired,
+				"token-outdated: a newer token of yours says something else: come back with a fresh one"))
+		}
+	}
 }
 
 var restarting = session.Close{Code: session.CloseRestarting, Reason: "the server is restarting: come back"}

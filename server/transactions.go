@@ -142,6 +142,9 @@ func (s *Server) create(r *http.Request) (answer *transactionAnswer, created boo
 		return nil, false, newProblem(http.StatusForbidden, transaction.CodeNotHost, transaction.Sentence(transaction.CodeNotHost))
 	}
 	req, id, err := readTransactionRequest(r)
+	if err == nil {
+		err = who.mayOpen(id)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -167,23 +170,27 @@ func (s *Server) create(r *http.Request) (answer *transactionAnswer, created boo
 	return answer, created, errors.Join(err, failed)
 }
 
-func (s *Server) identify(r *http.Request) (Identity, error) {
-	who, err := s.opt.Identify(r)
-	if err != nil {
-		return who, newProblem(http.StatusUnauthorized, codeUnauthorized, err.Error())
+func readTransactionRequest(r *http.Request) (*transactionRequest, transaction.ID, error) {
+	var req transactionRequest
+	if err := readBody(r, &req); err != nil {
+		return nil, "", err
 	}
-	return who, nil
+	id, err := transaction.ParseID(req.ID)
+	if err != nil {
+		return nil, "", badRequest("%v", err)
+	}
+	return &req, id, nil
 }
 
-func readTransactionRequest(r *http.Request) (*transactionRequest, transaction.ID, error) {
+// readBody reads the one JSON object of a request into v.
+func readBody(r *http.Request, v any) error {
 	// A page of another origin cannot send this type without asking first.
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return nil, "", newProblem(http.StatusUnsupportedMediaType, codeBadRequest, "send the body as Content-Type: application/json")
+		return newProblem(http.StatusUnsupportedMediaType, codeBadRequest, "send the body as Content-Type: application/json")
 	}
-	var req transactionRequest
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
 	dec.DisallowUnknownFields()
-	err := dec.Decode(&req)
+	err := dec.Decode(v)
 	if err == nil {
 		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("something follows the JSON object")
@@ -192,15 +199,11 @@ func readTransactionRequest(r *http.Request) (*transactionRequest, transaction.I
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return nil, "", newProblem(http.StatusRequestEntityTooLarge, codeBadRequest, fmt.Sprintf("the body has more than %d bytes", maxBody))
+		return newProblem(http.StatusRequestEntityTooLarge, codeBadRequest, fmt.Sprintf("the body has more than %d bytes", maxBody))
 	case err != nil:
-		return nil, "", badRequest("the body is not what is expected: %v", err)
+		return badRequest("the body is not what is expected: %v", err)
 	}
-	id, err := transaction.ParseID(req.ID)
-	if err != nil {
-		return nil, "", badRequest("%v", err)
-	}
-	return &req, id, nil
+	return nil
 }
 
 // put makes the transaction, its fields and its settings what a request says, or
@@ -306,12 +309,9 @@ func (s *Server) showHistory(w http.ResponseWriter, r *http.Request) {
 
 // look reads a transaction that a request names, at the heads that it names.
 func (s *Server) look(r *http.Request, do func(d *document, at []crdt.Hash) error) error {
-	if _, err := s.identify(r); err != nil {
-		return err
-	}
-	id, err := transaction.ParseID(r.PathValue("id"))
+	_, id, err := s.transactionOf(r)
 	if err != nil {
-		return newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
+		return err
 	}
 	at, err := parseHeads(r.URL.Query().Get("at"))
 	if err != nil {

@@ -54,5 +54,13 @@ func (s Scope) Covers(doc crdt.DocumentID) bool {
 	return ok || s.all
 }
 
+// Overlaps reports whether some document is in both.
+func (s Scope) Overlaps(t Scope) bool {
+	if s.all || t.all {
+		return true
+	}
+	return slices.ContainsFunc(s.ids, func(id transaction.ID) bool { return slices.Contains(t.ids, id) })
+}
+
 // Equal reports whether both are the same documents.
 func (s Scope) Equal(t Scope) bool { return s.all == t.all && slices.Equal(s.ids, t.ids) }
