@@ -66,9 +66,7 @@ func TestReadyIsRefused(t *testing.T) {
 func TestRefusalOfReady(t *testing.T) {
 	s := newScene(t, presence.Settings{})
 	s.arrive(1, "alice", transaction.Party)
-	for _, name := range strings.Split("abcdefg", "") {
-		s.doc.missing = append(s.doc.missing, name)
-	}
+	s.doc.missing = strings.Split("abcdefg", "")
 	out := s.room.Step(s.now, presence.Heard{Conn: 1, Message: presence.Ready{Heads: at(1)}}, nil)
 	m, err := presence.DecodeDown(out[0].(presence.Send).Data)
 	r, ok := m.(*presence.Rejected)
