@@ -59,6 +59,9 @@ type Wrong struct {
 	Reason string // a sentence for people
 }
 
+// Kind returns the kind of a message as its "t" says it, "" if that is not known.
+func Kind(m Message) string { return m.kind() }
+
 func (Ready) kind() string   { return typeReady }
 func (Unready) kind() string { return typeUnready }
 func (Focus) kind() string   { return typeFocus }
@@ -127,8 +130,14 @@ func mode(options cbor.DecOptions) cbor.DecMode {
 // open returns the message in an envelope, nil if there is none: then it is an
 // application's own. It fails on what is no CBOR, but seems to hold one.
 func open(data []byte) (cbor.RawMessage, error) {
-	const isMap = 5 << 5 // the major type, in the first byte's upper three bits
-	if len(data) == 0 || data[0]&0xe0 != isMap {
+	const (
+		isMap = 5 << 5 // the major type, in the first byte's upper three bits
+		isTag = 6 << 5
+	)
+	switch {
+	case len(data) > 0 && data[0]&0xe0 == isTag && bytes.Contains(data, []byte("parley")):
+		return nil, errors.New("it stands in a tag") // through which some decoders look
+	case len(data) == 0 || data[0]&0xe0 != isMap:
 		return nil, nil
 	}
 	var e envelopeIn

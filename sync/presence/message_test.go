@@ -335,3 +335,17 @@ func TestResolutionAsJSON(t *testing.T) {
 		}
 	}
 }
+
+// Some decoders look through a tag: cbor-x does, at records and shared structures.
+func TestMessageInATag(t *testing.T) {
+	body := "\x66parley\xa1\x61t\x65leave"
+	for _, tag := range []string{"\xd8\x1c\xa1", "\xd9\xd9\xf7\xa1", "\xd8\x69\x83\x18\x40\x81", "\xc1\xa1"} {
+		m, ours := presence.Decode([]byte(tag + body))
+		if _, wrong := m.(presence.Wrong); !ours || !wrong {
+			t.Errorf("%x is read as %#v, ours: %t", tag, m, ours)
+		}
+	}
+	if m, ours := presence.Decode([]byte("\xc1\x1a\x5f\x5e\x10\x00")); ours {
+		t.Errorf("a date is read as %#v", m)
+	}
+}

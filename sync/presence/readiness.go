@@ -27,9 +27,50 @@ const CodeSealed crdt.Code = "sealed"
 // SealedSentence says in words what a change with CodeSealed has wrong.
 const SealedSentence = "the parties have agreed, and this transaction is locked by that: a host can open it again by setting its policy to reopen"
 
+const (
+	// hopeFor is how long a ready may be for what is not on disk yet: who picks and
+	// confirms in one go is heard before the pick is written, or has even come.
+	hopeFor = time.Second
+	// maxHopes is how many heads such a ready may name.
+	maxHopes = 64
+)
+
+// fulfil answers those whose ready was for what was not on disk yet.
+func (r *Room) fulfil(now time.Time, out []Output) []Output {
+	for _, conn := range slices.Sorted(maps.Keys(r.conns)) {
+		if c := r.conns[conn]; c.hopes != nil {
+			out = r.ready(now, c, c.hopes, out)
+		}
+	}
+	return out
+}
+
+// hope reports whether a ready that is refused now may be good in a moment. It is
+// kept until then.
+func (r *Room) hope(now time.Time, c *connection, heads []crdt.Hash, code crdt.Code) bool {
+	hoped := c.hopes
+	c.hopes = nil
+	if code != CodeStale || len(heads) > maxHopes || r.subject.Past(heads) {
+		return false
+	}
+	if !slices.Equal(hoped, heads) {
+		c.hopesTill = now.Add(hopeFor)
+	}
+	if !now.Before(c.hopesTill) {
+		return false
+	}
+	c.hopes = heads
+	return true
+}
+
 // ready makes a user ready for exactly heads, or says why not.
 func (r *Room) ready(now time.Time, c *connection, heads []crdt.Hash, out []Output) []Output {
-	if refusal := r.checkReady(c.person, heads); refusal != nil {
+	refusal := r.checkReady(c.person, heads)
+	if refusal != nil && r.hope(now, c, heads, refusal.Code) {
+		return out
+	}
+	c.hopes = nil
+	if refusal != nil {
 		refusal.Of, refusal.Heads = typeReady, heads
 		return append(out, Send{To: c.conn, Data: refusal.Encode()})
 	}

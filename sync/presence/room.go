@@ -16,6 +16,12 @@ type Subject interface {
 	Heads() []crdt.Hash
 	// Settled reports whether nothing was accepted that is not on disk.
 	Settled() bool
+	// Past reports whether all these heads are on disk: if the document has others
+	// now, it will not have these again.
+	Past(heads []crdt.Hash) bool
+	// Known reports whether Contested and Missing are at hand. If not, finding them
+	// out takes as long as the history is.
+	Known() bool
 	Contested() []string // fields with several live picks, sorted
 	Missing() []string   // required fields without one, sorted
 }
@@ -60,6 +66,9 @@ type connection struct {
 
 	wants bool      // the roster, whatever others are told
 	told  time.Time // when it last got what it wanted
+
+	hopes     []crdt.Hash // a ready for what may be on its way to the disk
+	hopesTill time.Time
 }
 
 // participant is one user who is here.
@@ -114,6 +123,7 @@ func (r *Room) Step(now time.Time, in Input, out []Output) []Output {
 	case Advanced:
 		out = r.lapse(in.Because, out)
 		r.teller.changed(now)
+		out = r.fulfil(now, out)
 	case Set:
 		r.settings = in.Settings
 		for _, p := range r.users {
@@ -124,8 +134,12 @@ func (r *Room) Step(now time.Time, in Input, out []Output) []Output {
 		out = r.resolved(now, in.Checkpoint, out)
 	case Ticked:
 		r.expire(now)
+		out = r.fulfil(now, out)
 	}
 	out = r.resolve(now, out)
+	if _, ticked := in.(Ticked); !ticked && !r.subject.Known() {
+		return out // what else the input leads to comes first: the tick is due at once
+	}
 	return r.tell(now, out)
 }
 
@@ -159,6 +173,11 @@ func (r *Room) Wake() time.Time {
 	for _, p := range r.users {
 		for _, a := range p.lost {
 			wake = earlier(wake, a.until)
+		}
+	}
+	for _, c := range r.conns {
+		if c.hopes != nil {
+			wake = earlier(wake, c.hopesTill)
 		}
 	}
 	return wake
@@ -319,6 +338,7 @@ func (r *Room) hear(now time.Time, in Heard, out []Output) []Output {
 		r.comeBack(now, c)
 		return r.ready(now, c, m.Heads, out)
 	case Unready:
+		c.hopes = nil
 		if p := r.holder(c); p != nil && p.ready != nil {
 			p.ready = nil
 			r.teller.changed(now)
@@ -358,7 +378,7 @@ func (r *Room) leave(now time.Time, c *connection) {
 	if p == nil {
 		return
 	}
-	c.away, c.focus = true, ""
+	c.away, c.focus, c.hopes = true, "", nil
 	r.remove(now, p, c)
 	if len(p.conns) == 0 {
 		delete(r.users, p.user)

@@ -19,7 +19,12 @@ type subject struct {
 	heads              []crdt.Hash
 	unsettled          bool
 	contested, missing []string
+	coming             bool // heads that it has not got may come
+	unknown            bool // what is contested is not at hand
 }
+
+func (s *subject) Past([]crdt.Hash) bool { return !s.coming }
+func (s *subject) Known() bool           { return !s.unknown }
 
 func (s *subject) Heads() []crdt.Hash  { return s.heads }
 func (s *subject) Settled() bool       { return !s.unsettled }

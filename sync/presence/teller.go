@@ -10,8 +10,9 @@ const (
 	// tellEvery is the least time between two rosters to everybody, or between
 	// two that one client asks for.
 	tellEvery = 100 * time.Millisecond
-	// crowd is how many participants there may be before rosters are told less
-	// often: each is as long as there are people, and goes to as many.
+	// crowd is for how many participants rosters are told that often; for twice as
+	// many half as often, and so on: each is as long as there are people, and goes
+	// to as many.
 	crowd = 50
 	// settleWithin is how long a roster may wait for the disk: what is contested
 	// is costly to tell as of earlier heads.

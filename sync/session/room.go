@@ -66,7 +66,7 @@ func (d *Document) announce(m presence.Send, out []Output) []Output {
 // hear takes a message of a client's that is addressed to us.
 func (d *Document) hear(now time.Time, p *peer, m presence.Message, out []Output) []Output {
 	if d.room == nil {
-		refusal := presence.Rejected{Code: codeNoTransaction, Message: "there is no such transaction here, or not yet"}
+		refusal := presence.Rejected{Of: presence.Kind(m), Code: codeNoTransaction, Message: "there is no such transaction here, or not yet"}
 		return append(out, Send{Conn: p.Conn, Frame: d.message(p, refusal.Encode()), Droppable: true})
 	}
 	return d.inRoom(now, presence.Heard{Conn: presence.Conn(p.Conn), Message: m}, out)
@@ -145,6 +145,14 @@ func (s *subject) Heads() []crdt.Hash { return s.d.Graph().Heads() }
 // Settled implements presence.Subject. A document that cannot be read never is:
 // nobody can be ready for it.
 func (s *subject) Settled() bool { return s.d.Settled() && !s.unreadable }
+
+// Past implements presence.Subject.
+func (s *subject) Past(heads []crdt.Hash) bool { return len(s.d.Graph().Missing(heads)) == 0 }
+
+// Known implements presence.Subject.
+func (s *subject) Known() bool {
+	return s.d.matter.state != nil && s.d.Settled() || s.heads != nil && slices.Equal(s.d.Graph().Heads(), s.heads)
+}
 
 // Contested implements presence.Subject.
 func (s *subject) Contested() []string {

@@ -236,7 +236,9 @@ func TestRostersAreOfTheDisk(t *testing.T) {
 	}{{1, ""}, {2, ""}, {3, "price"}} {
 		h.doc.Step(h.now, &session.DurableInput{N: want.durable}, nil)
 		conn := session.ConnID(10 + i)
-		got := h.rosters(h.tell(peer(conn, fmt.Sprint(conn), "carol"), presence.Ask{}), conn)
+		outs := h.tell(peer(conn, fmt.Sprint(conn), "carol"), presence.Ask{})
+		outs = append(outs, h.doc.Step(h.now, &session.TickInput{}, nil)...) // it is due at once, or was told
+		got := h.rosters(outs, conn)
 		if len(got) == 0 {
 			t.Fatal("a newcomer is told nothing")
 		}

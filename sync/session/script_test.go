@@ -156,7 +156,7 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) {
 		for _, id := range w.documentIDs() {
 			w.step(id, &session.MeasuredInput{Conn: w.client(word(0)).id, RoundTrip: trip})
 		}
-	case "tell": // tell NAME TX KIND [heads=c1+c2] [field=f] [n=1]: a message to the server
+	case "tell": // tell NAME TX KIND [heads=c1+c2|last] [field=f] [n=1]: a message to the server
 		w.tell(w.client(word(0)), word(1), word(2), arg)
 	case "data": // data NAME TX: the data of an ephemeral message, in hexadecimal, texts between quotes
 		w.data(w.client(word(0)), word(1), d.Input)
@@ -532,6 +532,9 @@ func (w *world) data(c *client, tx, text string) {
 // hashesNamed returns the changes with these names, joined by +.
 func (w *world) hashesNamed(names string) (hs []crdt.Hash) {
 	for name := range strings.SplitSeq(names, "+") {
+		if name == "last" {
+			name = fmt.Sprintf("c%d", len(w.names))
+		}
 		for h, known := range w.names {
 			if known == name {
 				hs = append(hs, h)

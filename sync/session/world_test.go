@@ -114,6 +114,11 @@ func (w *world) step(id crdt.DocumentID, in session.Input) {
 			w.trace("held %+d bytes", out.Bytes)
 		}
 	}
+	if doc = w.docs[id]; doc != nil {
+		if wake := doc.Wake(); !wake.IsZero() && !wake.After(w.now) {
+			w.step(id, &session.TickInput{})
+		}
+	}
 }
 
 func (w *world) byConn(id session.ConnID) *client {

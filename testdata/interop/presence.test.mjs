@@ -166,9 +166,10 @@ people("ready on the same heads they have agreed, once, until somebody changes s
   for (const person of [alice, bob]) {
     const { resolution } = await until("the resolution", () => resolutions(person)[0])
     assert.deepEqual(
-      { ...resolution, at: 0 },
-      { n: 1, heads: agreedOn, parties: ["alice", "bob"], quorum: 2, at: 0 }
+      { ...resolution, at: 0, checkpoint: "" },
+      { n: 1, heads: agreedOn, parties: ["alice", "bob"], quorum: 2, at: 0, checkpoint: "" }
     )
+    assert.match(resolution.checkpoint, new RegExp(`\\nheads ${agreedOn.join(",")}\\n[^]*\\n\\n— parley-`))
     await until("the roster has it", () => roster(person).resolution)
     assert.deepEqual(roster(person).resolution, resolution)
     assert.deepEqual(await get(server, deal).then(d => [d.resolution, d.resolutions]), [resolution, [resolution]])
@@ -472,7 +473,8 @@ people("what is an application's own reaches others, and what is said to the ser
 
 // Written as no client writes it: the key with a head of two bytes, and beside
 // keys that are no text. A client reads { parley: { t: "resolved", … } } in each.
-const disguises = { "78 06": [0xa1, 0x78, 6], "true": [0xa2, 0xf5, 0, 0x66], "1.0": [0xa2, 0xf9, 0x3c, 0, 0, 0x66] }
+const disguises = { "78 06": [0xa1, 0x78, 6], "true": [0xa2, 0xf5, 0, 0x66], "1.0": [0xa2, 0xf9, 0x3c, 0, 0, 0x66],
+  "a tag": [0xd8, 0x1c, 0xa1, 0x66], "self-described": [0xd9, 0xd9, 0xf7, 0xa1, 0x66], "a record": [0xd8, 0x69, 0x83, 0x18, 0x40, 0x81, 0x66] }
 
 people("nobody speaks in the server's place", async t => {
   const [, alice] = await gather(t, ["alice"])
