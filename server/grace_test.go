@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,6 +181,34 @@ func TestASilentClientReconnectsAndThenLeaves(t *testing.T) {
 		t.Logf("reconnecting after %v, left after %v", noticed, left)
 		if noticed > 10*time.Second || noticed < 5*time.Second || left-noticed < grace || left-noticed > grace+100*time.Millisecond {
 			t.Errorf("reconnecting after %v, left after %v", noticed, left)
+		}
+	})
+}
+
+// A farewell to a dead link takes its time. The pings of others do not wait for
+// it.
+func TestDeadLinksDoNotHoldUpTheHeart(t *testing.T) {
+	inBubble(t, server.Options{Ping: 5 * time.Second}, func(t *testing.T, ctx context.Context, r *running) {
+		r.sale("sale", "")
+		far := servertest.NewPipe()
+		link := servertest.NewPipeProxy(far, r.pipe)
+		t.Cleanup(link.Close)
+		bob := r.enter(ctx, "sale", servertest.Visitor{User: "bob"})
+		r.enter(ctx, "sale", servertest.Visitor{User: "alice", URL: r.url, Via: far.Client()})
+		var others []*servertest.Party
+		for i := range 10 {
+			others = append(others, r.enter(ctx, "sale", servertest.Visitor{User: fmt.Sprint("other", i), URL: r.url, Via: far.Client()}))
+		}
+		time.Sleep(7 * time.Second)
+		start := time.Now()
+		link.Silence()
+		time.Sleep(4900 * time.Millisecond)
+		for _, p := range others { // their older connections are dead, and are told that they end
+			r.back(ctx, p)
+		}
+		must(bob.AwaitRoster(ctx, "that alice reconnects", isReconnecting("alice")))
+		if noticed := time.Since(start); noticed > 10*time.Second+100*time.Millisecond {
+			t.Errorf("that alice is silent was noticed after %v", noticed)
 		}
 	})
 }

@@ -42,7 +42,7 @@ func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time) {
 	unanswered := c.pinged && !c.ponged.Load()
 	if unanswered && moved == c.moved && c.waitedFor(s.opt.Ping, now) {
 		s.log.Debug("dropping a silent connection", "conn", c.id)
-		_ = c.ws.CloseNow()
+		s.drop(c)
 		return
 	}
 	c.moved = moved
@@ -59,6 +59,16 @@ func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time) {
 			c.ponged.Store(true)
 			c.measured(time.Since(now))
 		}
+	}()
+}
+
+// drop ends a connection, and does not wait for that: if its farewell is under
+// way, it lasts as long as that.
+func (s *Server) drop(c *conn) {
+	s.running.begin()
+	go func() {
+		defer s.running.end()
+		_ = c.ws.CloseNow()
 	}()
 }
 
