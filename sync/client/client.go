@@ -45,6 +45,10 @@ type Client struct {
 
 	keeper *keeper // owned by the keeper's goroutine until kept is closed
 	said   uint64  // ephemeral messages; owned by the connection's writer
+
+	// The last token that was refused, and how; owned by connect.
+	badToken string
+	refusal  *RefusedError
 }
 
 // Open opens a replica, and returns as soon as what is on disk can be read and
@@ -52,7 +56,7 @@ type Client struct {
 // knows of it. It connects in the background, until Close. ctx is for opening
 // alone. A *LockedError says that another process has the replica.
 func Open(ctx context.Context, opt Options) (*Client, error) {
-	opt, err := opt.withDefaults()
+	opt, err := opt.withDefaults(ctx)
 	if err != nil {
 		return nil, err
 	}

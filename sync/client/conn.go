@@ -41,19 +41,50 @@ type attempt struct {
 // try dials, and converses until the connection ends.
 func (c *Client) try(ctx context.Context) attempt {
 	dialing, cancel := context.WithTimeout(ctx, dialWithin)
-	conn, err := c.opt.Dial(dialing, c.url, c.opt.header())
+	token, err := c.freshToken(dialing)
+	if err != nil {
+		cancel()
+		return attempt{err: err}
+	}
+	conn, err := c.opt.Dial(dialing, c.url, bearer(token))
 	cancel()
 	if err != nil {
+		c.noteRefusal(token, err)
 		return attempt{err: fmt.Errorf("connect: %w", err)}
 	}
 	defer conn.CloseNow()
 	server, err := c.join(ctx, conn)
 	if err != nil {
-		return attempt{err: fmt.Errorf("join: %w", closeError(err))}
+		err = closeError(err)
+		c.noteRefusal(token, err)
+		return attempt{err: fmt.Errorf("join: %w", err)}
 	}
 	joined := time.Now()
-	err = c.converse(ctx, conn, server)
-	return attempt{joined: true, lasted: time.Since(joined), err: closeError(err)}
+	err = closeError(c.converse(ctx, conn, server))
+	c.noteRefusal(token, err)
+	return attempt{joined: true, lasted: time.Since(joined), err: err}
+}
+
+// freshToken returns the token to connect with. It fails as the server did while
+// the source has only a token that was refused.
+func (c *Client) freshToken(ctx context.Context) (string, error) {
+	token, err := c.opt.token(ctx)
+	if err != nil {
+		return "", fmt.Errorf("get a token: %w", err)
+	}
+	if c.refusal != nil && token == c.badToken {
+		return "", c.refusal
+	}
+	return token, c.opt.checkSubject(token)
+}
+
+// noteRefusal remembers a token that was refused, if there may be another.
+func (c *Client) noteRefusal(token string, err error) {
+	c.refusal = nil
+	var refused *RefusedError
+	if c.opt.TokenSource != nil && errors.As(err, &refused) && refused.ofToken() {
+		c.badToken, c.refusal = token, refused
+	}
 }
 
 // closeError finds what the server said when it closed.

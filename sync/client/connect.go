@@ -44,7 +44,8 @@ type Status struct {
 	// Tries counts the tries that failed since it was last online.
 	Tries int
 	// Err is why the connection was lost or the last try failed: a
-	// [*RefusedError] if the client has stopped trying. Nil while online.
+	// [*RefusedError] if the client has stopped trying, or waits for another token.
+	// Nil while online.
 	Err error
 	// Unavailable: the server is there but says that it has no such transaction
 	// for us. What we pick stays here.
@@ -89,7 +90,7 @@ func (c *Client) forgetRetry() {
 func (c *Client) pause(ctx context.Context, status Status, wait *backoff) Status {
 	var tryAgain <-chan time.Time
 	var refused *RefusedError
-	if errors.As(status.Err, &refused) {
+	if errors.As(status.Err, &refused) && c.refusal == nil {
 		status.State, status.NextTry = Offline, time.Time{}
 		c.log.Warn("the server refuses us: not trying again", "code", refused.Code, "reason", refused.Reason)
 	} else {

@@ -42,6 +42,12 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("the server refused the connection (%d): %s", e.Code, e.Reason)
 }
 
+// ofToken says whether it is the token that was refused: another may do.
+func (e *RefusedError) ofToken() bool {
+	const unauthorized = 4401 // session.CloseUnauthorized, which clients do not import
+	return e.Code == unauthorized || e.Code == http.StatusUnauthorized
+}
+
 // maxFrame is what a frame from the server may have, in bytes; a server sends
 // few MiB at a time, and a single change of at most 4 MiB.
 const maxFrame = 32 << 20
@@ -137,7 +143,7 @@ func (o *Options) serverURL() (string, error) {
 	if u.Host == "" {
 		return "", fmt.Errorf("option Server: %q names no host", o.Server)
 	}
-	if o.Token != "" {
+	if o.hasToken() {
 		return u.String(), nil
 	}
 	q := u.Query()
@@ -150,9 +156,10 @@ func (o *Options) serverURL() (string, error) {
 	return u.String(), nil
 }
 
-func (o *Options) header() http.Header {
-	if o.Token == "" {
+// bearer is the header that carries a token.
+func bearer(token string) http.Header {
+	if token == "" {
 		return nil
 	}
-	return http.Header{"Authorization": {"Bearer " + o.Token}}
+	return http.Header{"Authorization": {"Bearer " + token}}
 }
