@@ -65,8 +65,12 @@ func (a api) do(ctx context.Context, method, path string, query url.Values, body
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if a.flags.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+a.flags.Token)
+	token, err := a.flags.token(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -99,7 +103,7 @@ func (a api) url(path string, query url.Values) string {
 	if query.Get("at") == "" {
 		query.Del("at")
 	}
-	if a.flags.Token == "" && a.flags.User != "" {
+	if !a.flags.hasToken() && a.flags.User != "" {
 		query.Set("user", a.flags.User)
 		if a.flags.Role != "" {
 			query.Set("role", string(a.flags.Role))

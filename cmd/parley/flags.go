@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -16,14 +17,15 @@ import (
 
 // clientFlags are those of every command that talks to a server.
 type clientFlags struct {
-	Server  string           `help:"The server's URL." default:"ws://127.0.0.1:8080" env:"PARLEY_SERVER" placeholder:"URL"`
-	User    string           `help:"Who you are, to a server that runs with --dev." env:"PARLEY_USER" placeholder:"NAME"`
-	Role    transaction.Role `help:"What you are, likewise: host, party, viewer or auditor." enum:",host,party,viewer,auditor" default:"" env:"PARLEY_ROLE" placeholder:"ROLE"`
-	Token   string           `help:"A token that says who you are." env:"PARLEY_TOKEN" placeholder:"T"`
-	Replica string           `help:"Folder to keep transactions in, so that you can work offline; made if missing." env:"PARLEY_REPLICA" type:"path" placeholder:"DIR"`
-	Offline bool             `help:"Do not try to reach the server: work on the replica alone."`
-	Timeout time.Duration    `help:"How long to wait for the server." default:"10s" env:"PARLEY_TIMEOUT"`
-	JSON    bool             `help:"Print JSON."`
+	Server    string           `help:"The server's URL." default:"ws://127.0.0.1:8080" env:"PARLEY_SERVER" placeholder:"URL"`
+	User      string           `help:"Who you are, to a server that runs with --dev." env:"PARLEY_USER" placeholder:"NAME"`
+	Role      transaction.Role `help:"What you are, likewise: host, party, viewer or auditor." enum:",host,party,viewer,auditor" default:"" env:"PARLEY_ROLE" placeholder:"ROLE"`
+	Token     string           `help:"A token that says who you are." env:"PARLEY_TOKEN" placeholder:"T"`
+	TokenFile string           `help:"File of such a token, read again at each connect." env:"PARLEY_TOKEN_FILE" type:"path" placeholder:"FILE"`
+	Replica   string           `help:"Folder to keep transactions in, so that you can work offline; made if missing." env:"PARLEY_REPLICA" type:"path" placeholder:"DIR"`
+	Offline   bool             `help:"Do not try to reach the server: work on the replica alone."`
+	Timeout   time.Duration    `help:"How long to wait for the server." default:"10s" env:"PARLEY_TIMEOUT"`
+	JSON      bool             `help:"Print JSON."`
 }
 
 // Validate is called by kong after parsing.
@@ -44,10 +46,29 @@ func (f *clientFlags) Validate() error {
 
 // needUser is checked by commands that act in somebody's name.
 func (f *clientFlags) needUser() error {
-	if f.User == "" && f.Token == "" {
-		return usagef("say who you are with --user NAME (or PARLEY_USER)")
+	if f.User == "" && !f.hasToken() {
+		return usagef("say who you are with --token T (or PARLEY_TOKEN), or --user NAME to a server that runs with --dev")
 	}
 	return nil
+}
+
+func (f *clientFlags) hasToken() bool { return f.Token != "" || f.TokenFile != "" }
+
+// token returns the token to send, "" for none. What the file holds is never
+// part of an error.
+func (f *clientFlags) token(context.Context) (string, error) {
+	if f.TokenFile == "" {
+		return f.Token, nil
+	}
+	content, err := os.ReadFile(f.TokenFile)
+	if err != nil {
+		return "", usagef("--token-file: %v", err)
+	}
+	token := strings.TrimSpace(string(content))
+	if token == "" {
+		return "", usagef("--token-file %s is empty", f.TokenFile)
+	}
+	return token, nil
 }
 
 // txArg is the transaction that a command is about.
@@ -107,9 +128,13 @@ func (f *clientFlags) start(ctx context.Context, id transaction.ID) (*client.Cli
 	if f.Offline {
 		server = ""
 	}
-	return client.Open(ctx, client.Options{
+	opt := client.Options{
 		Transaction: id, Server: server, User: f.User, Role: f.Role, Token: f.Token, Replica: f.Replica,
-	})
+	}
+	if f.TokenFile != "" {
+		opt.TokenSource = f.token
+	}
+	return client.Open(ctx, opt)
 }
 
 // end closes a client that has nothing to wait for.

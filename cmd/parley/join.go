@@ -95,7 +95,7 @@ func (c *joinCmd) leave(cl *client.Client) error {
 
 // screen runs the terminal program until it is quit.
 func (c *joinCmd) screen(ctx context.Context, io streams, id transaction.ID, cl *client.Client) error {
-	m := newScreen(id, c.User, c.Replica != "", c.Server, cl)
+	m := newScreen(id, cl.User(), c.Replica != "", c.Server, cl)
 	m.view, m.history = cl.View(), func() ([]event, error) {
 		all, err := cl.History()
 		return eventsOf(all), err
