@@ -136,7 +136,7 @@ func (c *Client) Ephemeral() []*wire.Ephemeral {
 // Wait waits until cond, which is called with the client locked, holds.
 func (c *Client) Wait(ctx context.Context, what string, cond func() bool) error {
 	for {
-		ok, ended, changed := c.look(cond)
+		ok, changed, ended := c.look(cond)
 		if ok {
 			return nil
 		}
@@ -151,10 +151,10 @@ func (c *Client) Wait(ctx context.Context, what string, cond func() bool) error 
 	}
 }
 
-func (c *Client) look(cond func() bool) (ok bool, ended error, changed <-chan struct{}) {
+func (c *Client) look(cond func() bool) (ok bool, changed <-chan struct{}, ended error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return cond(), c.ended, c.changed
+	return cond(), c.changed, c.ended
 }
 
 func (c *Client) read() {
