@@ -151,7 +151,7 @@ func TestAfterLeave(t *testing.T) {
 		"ready":         {presence.Ready{Heads: at(1)}, "alice party ready"},
 		"stale ready":   {presence.Ready{Heads: at(9)}, "alice party"},
 		"focus":         {presence.Focus{Field: "price"}, "alice party at price"},
-		"focus nowhere": {presence.Focus{}, "alice party"},
+		"focus nowhere": {presence.Focus{}, ""},
 		"unready":       {presence.Unready{}, ""},
 		"ping":          {presence.Ping{}, ""},
 		"ask":           {presence.Ask{}, ""},

@@ -164,7 +164,10 @@ func (m *model) back(t *tab) {
 }
 
 func (m *model) focus(t *tab, field string) {
-	if m.back(t); t.state == open {
+	if field != "" {
+		m.back(t)
+	}
+	if t.state == open {
 		t.focus, t.focused = field, m.moment
 	}
 }

@@ -344,7 +344,9 @@ func (r *Room) hear(now time.Time, in Heard, out []Output) []Output {
 			r.teller.changed(now)
 		}
 	case Focus:
-		r.comeBack(now, c)
+		if m.Field != "" { // who goes and then looks away has gone
+			r.comeBack(now, c)
+		}
 		r.focus(now, c, m.Field)
 	case Ping:
 		return append(out, Send{To: c.conn, Data: (&Pong{N: m.N}).Encode()})
