@@ -92,6 +92,16 @@ var migrations = []string{
 		BEGIN SELECT RAISE(ABORT, 'revocations are never altered'); END;
 	CREATE TRIGGER revocation_is_not_deleted BEFORE DELETE ON revocation
 		BEGIN SELECT RAISE(ABORT, 'revocations are never deleted'); END;`,
+
+	// INSERT OR REPLACE deletes what is in its way without asking the triggers on
+	// deletion.
+	`CREATE TRIGGER change_is_not_replaced BEFORE INSERT ON change
+		WHEN EXISTS (SELECT 1 FROM change WHERE document = NEW.document AND n = NEW.n)
+			OR EXISTS (SELECT 1 FROM change WHERE document = NEW.document AND hash = NEW.hash)
+		BEGIN SELECT RAISE(IGNORE); END;
+	CREATE TRIGGER resolution_is_not_replaced BEFORE INSERT ON resolution
+		WHEN EXISTS (SELECT 1 FROM resolution WHERE document = NEW.document AND (n = NEW.n OR heads = NEW.heads))
+		BEGIN SELECT RAISE(IGNORE); END;`,
 }
 
 // identify tells an empty database (0) and ours (its schema version) from every
