@@ -41,6 +41,7 @@ type cli struct {
 	History       historyCmd       `cmd:"" help:"Print who picked what, when, and in place of what."`
 	Join          joinCmd          `cmd:"" help:"Follow a transaction in a terminal, and pick."`
 	Serve         serveCmd         `cmd:"" help:"Run the sync server."`
+	Token         tokenCmd         `cmd:"" help:"Make a token, or a key to make tokens with, or check one."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`
 	CompactWorker compactWorkerCmd `cmd:"" hidden:"" help:"Make snapshots for a server, over standard input and output."`
 }

@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"server": serverCommand, "exits": exitsCommand,
+			"server": serverCommand, "exits": exitsCommand, "lacks": lacksCommand, "into": intoCommand,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, "TZ=UTC", "GORACE=atexit_sleep_ms=0")
@@ -44,22 +44,23 @@ type scriptServer struct {
 	p *process
 }
 
-// serverCommand is "server start" and "server stop": a real server for the
-// script, whose address stays the same.
+// serverCommand is "server start [FLAGS]" and "server stop": a real server for the
+// script, whose address stays the same. Its log is the file server.log then.
 func serverCommand(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) != 1 || args[0] != "start" && args[0] != "stop" {
-		ts.Fatalf("usage: server start|stop")
+	if len(args) == 0 || args[0] != "start" && (args[0] != "stop" || len(args) > 1) {
+		ts.Fatalf("usage: server start [FLAGS] | server stop")
 	}
 	s := ts.Value(scriptServer{}).(*scriptServer)
 	if args[0] == "stop" {
 		ts.Check(s.p.end(os.Interrupt))
+		ts.Check(os.WriteFile(ts.MkAbs("server.log"), []byte(s.p.output()), 0o600))
 		return
 	}
 	listen := "127.0.0.1:0"
 	if url := ts.Getenv("PARLEY_SERVER"); url != "" {
 		listen = strings.TrimPrefix(url, "ws://")
 	}
-	s.p = serve(s.t, filepath.Join(ts.Getenv("WORK"), "data"), "--listen", listen)
+	s.p = serve(s.t, filepath.Join(ts.Getenv("WORK"), "data"), append([]string{"--listen", listen}, args[1:]...)...)
 	ts.Setenv("PARLEY_SERVER", s.p.url)
 }
 
@@ -79,4 +80,28 @@ func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if text := strings.TrimSpace(ts.ReadFile("stderr")); want != 0 && strings.Contains(text, "\n") {
 		ts.Fatalf("more than one line of error: %s", text)
 	}
+}
+
+// lacksCommand is "lacks FILE VARIABLE...": the values of these variables are
+// nowhere in the file.
+func lacksCommand(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[0])
+	for _, name := range args[1:] {
+		value := ts.Getenv(name)
+		if value == "" {
+			ts.Fatalf("%s is not set", name)
+		}
+		for part := range strings.SplitSeq(value, ".") {
+			if strings.Contains(text, part) {
+				ts.Fatalf("%s holds a part of %s: %s", args[0], name, text)
+			}
+		}
+	}
+}
+
+// intoCommand is "into VARIABLE COMMAND...": it sets a variable to what the command
+// prints.
+func intoCommand(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec(args[1], args[2:]...))
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }

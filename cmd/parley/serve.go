@@ -28,6 +28,7 @@ const drainWithin = 10 * time.Second
 type serveCmd struct {
 	Listen         string        `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8080" env:"PARLEY_LISTEN"`
 	Data           string        `help:"Folder for the database; made if missing." default:"parley-data" env:"PARLEY_DATA" type:"path"`
+	Identity       identityFlags `embed:"" group:"Identity"`
 	Dev            bool          `help:"Believe what clients say of themselves (?user=&name=&role=), on loopback only." env:"PARLEY_DEV"`
 	PlainDocuments bool          `help:"Relay and store any Automerge document." env:"PARLEY_PLAIN_DOCUMENTS"`
 	PeerID         string        `help:"How the server calls itself to clients." env:"PARLEY_PEER_ID" placeholder:"ID"`
@@ -58,14 +59,17 @@ func (l limitFlags) session() session.Limits {
 
 // Validate is called by kong after parsing.
 func (c *serveCmd) Validate() error {
-	if !c.Dev {
-		return errors.New("add --dev: until clients can prove who they are, everyone is admitted, on loopback only")
+	switch {
+	case !c.Dev && c.Identity.Keys == "":
+		return errors.New("say how clients prove who they are: --keys FILE or URL of the keys that tokens are signed with (parley token --new-key FILE makes some), or --dev to believe everyone, on loopback only")
+	case c.Dev && c.Identity.Keys != "":
+		return errors.New("--dev believes everyone and --keys wants tokens: leave one of them out")
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen %q: want HOST:PORT, such as 127.0.0.1:8080", c.Listen)
 	}
-	if !loopback(host) {
+	if c.Dev && !loopback(host) {
 		return fmt.Errorf("--dev admits everyone and listens on loopback only: use --listen 127.0.0.1:PORT instead of %q", c.Listen)
 	}
 	for _, n := range []int{c.Limits.MaxFrame, c.Limits.MaxChange, c.Limits.MaxOps, c.Limits.MaxDocument, c.Limits.MaxDocuments} {
@@ -120,6 +124,12 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	if err != nil {
 		return err
 	}
+	refreshing, forget := context.WithCancel(context.Background())
+	defer forget()
+	identify, err := c.identify(refreshing, log)
+	if err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this binary, to start the snapshot worker: %w", err)
@@ -127,8 +137,9 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	srv, err := server.New(st, server.Options{
 		PeerID:         wire.PeerID(c.PeerID),
 		PlainDocuments: c.PlainDocuments,
-		AnyOrigin:      c.Dev,
-		Identify:       server.DevIdentity, // Validate has made sure of --dev
+		AnyOrigin:      c.Dev && len(c.Identity.Origin) == 0,
+		Origins:        c.Identity.Origin,
+		Identify:       identify,
 		Key:            key,
 		Limits:         c.Limits.session(),
 		Ping:           c.Ping,

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,12 +35,15 @@ type process struct {
 var listening = regexp.MustCompile(`listening on http://([0-9.:]+)`)
 
 // serve starts the binary on a free port, or on the one in args, and waits
-// until it listens.
+// until it listens. Without --keys among args it believes everyone.
 func serve(t *testing.T, data string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, read: make(chan struct{})}
+	if !slices.Contains(args, "--keys") {
+		args = append([]string{"--dev"}, args...)
+	}
 	p.cmd = exec.Command(os.Args[0], append([]string{
-		"serve", "--dev", "--plain-documents", "--listen", "127.0.0.1:0", "--data", data,
+		"serve", "--plain-documents", "--listen", "127.0.0.1:0", "--data", data,
 	}, args...)...)
 	p.cmd.Env = append(os.Environ(), asBinary+"=1")
 	out, err := p.cmd.StderrPipe()

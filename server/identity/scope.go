@@ -54,6 +54,18 @@ func (s Scope) Covers(doc crdt.DocumentID) bool {
 	return ok || s.all
 }
 
+// Texts returns what [ParseScope] reads.
+func (s Scope) Texts() []string {
+	if s.all {
+		return []string{every}
+	}
+	texts := make([]string, 0, len(s.ids))
+	for _, id := range s.ids {
+		texts = append(texts, string(id))
+	}
+	return texts
+}
+
 // Overlaps reports whether some document is in both.
 func (s Scope) Overlaps(t Scope) bool {
 	if s.all || t.all {
