@@ -1,9 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,7 +34,7 @@ func (s *Server) ledger(r *http.Request) (*ledger, error) {
 	switch who.Role {
 	case transaction.Host, transaction.Party, transaction.Auditor:
 	default:
-		return nil, newProblem(http.StatusForbidden, codeNotAuditor, "hosts, parties and auditors may have the record: say who you are")
+		return nil, newProblem(http.StatusForbidden, codeNotAuditor, "hosts, parties and auditors may have the record, and you are here as "+cmp.Or(string(who.Role), "nobody"))
 	}
 	return s.readLedger(r.Context(), id)
 }
@@ -117,6 +120,68 @@ func (d *document) copyTo(l *ledger) error {
 	l.resolutions = append(l.resolutions, d.machine.Resolutions()...)
 	l.settings, err = readSettings(d.settings)
 	return err
+}
+
+// source is what a record as of heads is made of, nil for all that there is.
+func (l *ledger) source(heads []crdt.Hash) audit.Source {
+	return audit.Source{
+		Transaction: l.id, Changes: l.chunks, Receipts: l.receipts,
+		Settings: l.settings, Resolutions: l.resolutions, Heads: heads,
+	}
+}
+
+// export answers with the record, or with its fields as CSV.
+func (s *Server) export(w http.ResponseWriter, r *http.Request) {
+	file, contentType, body, err := s.exported(r)
+	if err != nil {
+		s.answer(w, 0, nil, err)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": file}))
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if _, err := w.Write(body); err != nil {
+		s.log.Debug("no answer", "err", err)
+	}
+}
+
+func (s *Server) exported(r *http.Request) (file, contentType string, body []byte, err error) {
+	heads, err := parseHeads(r.URL.Query().Get("at"))
+	if err != nil {
+		return "", "", nil, badRequest("%v", err)
+	}
+	l, err := s.ledger(r)
+	if err != nil {
+		return "", "", nil, err
+	}
+	if missing := l.missing(heads); missing != nil {
+		return "", "", nil, newProblem(http.StatusNotFound, codeNotFound, "this transaction has no change "+missing.String())
+	}
+	switch format := r.URL.Query().Get("format"); format {
+	case "csv":
+		body, err = audit.CSV(l.source(heads))
+		return string(l.id) + ".csv", "text/csv; charset=utf-8", body, err
+	case "", "zip":
+		if s.opt.Key == nil {
+			return "", "", nil, errNoKey
+		}
+		body, err = audit.Write(l.source(heads), s.opt.Key)
+		return string(l.id) + ".zip", "application/zip", body, err
+	default:
+		return "", "", nil, badRequest("there is no format %q: use zip or csv", format)
+	}
+}
+
+// missing returns the first of heads that is not there, nil if all are.
+func (l *ledger) missing(heads []crdt.Hash) *crdt.Hash {
+	for i, h := range heads {
+		if !slices.ContainsFunc(l.receipts, func(r audit.Receipt) bool { return r.Change == h }) {
+			return &heads[i]
+		}
+	}
+	return nil
 }
 
 // log is the Merkle log of the receipts.

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"parley/crdt/transaction"
 	"parley/server"
 	"parley/server/audit"
+	"parley/server/servertest"
+	"parley/sync/presence"
 )
 
 // newKey makes a key that signs nothing but what tests do.
@@ -119,6 +122,52 @@ func TestProofsThatCannotBe(t *testing.T) {
 	} {
 		if status, _, body := r.call("GET", path, ""); status != want || !strings.Contains(string(body), `"detail": "`) {
 			t.Errorf("GET %s: %d, want %d: %s", path, status, want, body)
+		}
+	}
+}
+
+// TestExport hands out the record that verifies, the same each time, as of earlier
+// heads too, and as CSV. An agreement in it bears its own checkpoint.
+func TestExport(t *testing.T) {
+	ctx, key := t.Context(), newKey(t)
+	r := start(t, server.Options{Identify: server.DevIdentity, Key: key})
+	here := r.agreedSale(ctx, `"parties": ["alice", "bob"]`, "alice", "bob")
+	r.readyFor(ctx, here["alice"])
+	must(here["bob"].Ready(ctx))
+	told := must(servertest.AwaitTold[*presence.Resolved](ctx, here["bob"]))
+	checkpoint, err := key.Public().Open(here["bob"].Doc.ID, told.Resolution.Checkpoint)
+	check(t, err)
+	if parties, err := checkpoint.Said("parties"); err != nil || parties != `["alice","bob"]` {
+		t.Errorf("the checkpoint says of the parties %s, %v", parties, err)
+	}
+	agreedOn := here["alice"].Doc.Heads()
+	h := must(here["alice"].Pick(ctx, "price", "115"))
+	check(t, here["alice"].Doc.Acknowledged(ctx, h))
+
+	const path = "/v1/transactions/sale/export?user=ada&role=auditor"
+	verified := func(query string) *audit.Findings {
+		t.Helper()
+		status, contentType, record := r.call("GET", path+query, "")
+		if status != http.StatusOK || contentType != "application/zip" {
+			t.Fatalf("%d %s %s", status, contentType, record)
+		}
+		if _, _, again := r.call("GET", path+query, ""); !bytes.Equal(again, record) {
+			t.Error("the same record is not the same bytes")
+		}
+		return must(audit.Verify(record, key.Public(), nil))
+	}
+	verified("")
+	verified("&at=" + agreedOn[0].String())
+	status, contentType, csv := r.call("GET", path+"&format=csv", "")
+	if status != http.StatusOK || !strings.HasPrefix(contentType, "text/csv") || !strings.Contains(string(csv), "price,Price,115,alice,") {
+		t.Errorf("%d %s %s", status, contentType, csv)
+	}
+	for query, want := range map[string]int{
+		"?user=bob&format=pdf": http.StatusBadRequest, "?user=bob&at=12": http.StatusBadRequest,
+		"?user=bob&at=" + strings.Repeat("0", 64): http.StatusNotFound, "?user=vera&role=viewer": http.StatusForbidden, "": http.StatusForbidden,
+	} {
+		if status, _, body := r.call("GET", "/v1/transactions/sale/export"+query, ""); status != want {
+			t.Errorf("%s: %d, want %d: %s", query, status, want, body)
 		}
 	}
 }

@@ -92,6 +92,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/transactions", s.createTransaction)
 	mux.HandleFunc("GET /v1/transactions/{id}", s.showTransaction)
 	mux.HandleFunc("GET /v1/transactions/{id}/history", s.showHistory)
+	mux.HandleFunc("GET /v1/transactions/{id}/export", s.export)
 	mux.HandleFunc("GET /v1/transactions/{id}/checkpoint", s.checkpoint)
 	mux.HandleFunc("GET /v1/transactions/{id}/proof/inclusion", s.proveInclusion)
 	mux.HandleFunc("GET /v1/transactions/{id}/proof/consistency", s.proveConsistency)

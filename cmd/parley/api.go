@@ -56,38 +56,53 @@ func (a api) history(ctx context.Context, id transaction.ID) ([]event, error) {
 	return events, err
 }
 
+// export returns the record of a transaction as of heads, or its fields as CSV.
+func (a api) export(ctx context.Context, id transaction.ID, format, at string) ([]byte, error) {
+	_, body, err := a.request(ctx, http.MethodGet, "/"+string(id)+"/export", url.Values{"format": {format}, "at": {at}}, nil)
+	return body, err
+}
+
 // do makes a request and reads its answer into v.
 func (a api) do(ctx context.Context, method, path string, query url.Values, body []byte, v any) (int, error) {
+	status, answer, err := a.request(ctx, method, path, query, body)
+	if err != nil {
+		return status, err
+	}
+	if err := json.Unmarshal(answer, v); err != nil {
+		return status, fmt.Errorf("%s does not answer as a Parley server does: check --server", a.flags.Server)
+	}
+	return status, nil
+}
+
+// request makes a request and returns its answer, if it is no problem.
+func (a api) request(ctx context.Context, method, path string, query url.Values, body []byte) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, a.url(path, query), bytes.NewReader(body))
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	token, err := a.flags.token(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, a.flags.unreachable(err)
+		return 0, nil, a.flags.unreachable(err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return 0, a.flags.unreachable(err)
+		return 0, nil, a.flags.unreachable(err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return resp.StatusCode, problemError(resp, answer)
+		return resp.StatusCode, nil, problemError(resp, answer)
 	}
-	if err := json.Unmarshal(answer, v); err != nil {
-		return resp.StatusCode, fmt.Errorf("%s does not answer as a Parley server does: check --server", a.flags.Server)
-	}
-	return resp.StatusCode, nil
+	return resp.StatusCode, answer, nil
 }
 
 func (a api) url(path string, query url.Values) string {

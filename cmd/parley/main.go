@@ -39,6 +39,7 @@ type cli struct {
 	Ready         readyCmd         `cmd:"" help:"Confirm what is picked, and wait until all who must agree have."`
 	Show          showCmd          `cmd:"" help:"Print a transaction: its fields and what is picked."`
 	History       historyCmd       `cmd:"" help:"Print who picked what, when, and in place of what."`
+	Export        exportCmd        `cmd:"" help:"Write the record of a transaction to a file that proves itself."`
 	Join          joinCmd          `cmd:"" help:"Follow a transaction in a terminal, and pick."`
 	Serve         serveCmd         `cmd:"" help:"Run the sync server."`
 	Token         tokenCmd         `cmd:"" help:"Make a token, or a key to make tokens with, or check one."`
