@@ -52,6 +52,7 @@ type Room struct {
 	sealing     *Resolution // asked for, and not known to be on disk
 
 	teller teller
+	waits  time.Time // what else there is to wake for, as of the last step
 }
 
 // connection is one client that has the transaction open.
@@ -106,6 +107,12 @@ func New(cfg Config, subject Subject, settings Settings, resolutions []Resolutio
 
 // Step applies one input and appends what is to be done to out.
 func (r *Room) Step(now time.Time, in Input, out []Output) []Output {
+	out = r.step(now, in, out)
+	r.waits = r.earliest()
+	return out
+}
+
+func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 	r.ticks++
 	switch in := in.(type) {
 	case Arrived:
@@ -168,8 +175,11 @@ func (r *Room) Sealed(heads []crdt.Hash) bool {
 func (r *Room) Sealing() bool { return r.sealing != nil }
 
 // Wake returns when [Ticked] is due, the zero time if nothing waits.
-func (r *Room) Wake() time.Time {
-	wake := r.nextTelling()
+func (r *Room) Wake() time.Time { return earlier(r.nextBroadcast(), r.waits) }
+
+// earliest is when the first of those who wait has waited enough: for somebody to
+// come back, for a change, or for a roster of their own.
+func (r *Room) earliest() (wake time.Time) {
 	for _, p := range r.users {
 		for _, a := range p.lost {
 			wake = earlier(wake, a.until)
@@ -178,6 +188,9 @@ func (r *Room) Wake() time.Time {
 	for _, c := range r.conns {
 		if c.hopes != nil {
 			wake = earlier(wake, c.hopesTill)
+		}
+		if c.wants {
+			wake = earlier(wake, c.told.Add(tellEvery))
 		}
 	}
 	return wake

@@ -40,19 +40,14 @@ func (r *Room) pause() time.Duration {
 	return tellEvery * time.Duration(max(1, len(r.users)/crowd))
 }
 
-// nextTelling is when a roster is due, zero if none is.
-func (r *Room) nextTelling() time.Time {
-	var wake time.Time
-	if !r.teller.since.IsZero() {
-		wake = r.teller.last.Add(r.pause())
-		if !r.subject.Settled() {
-			wake = later(wake, r.teller.since.Add(settleWithin))
-		}
+// nextBroadcast is when everybody is due a roster, zero if nobody is.
+func (r *Room) nextBroadcast() time.Time {
+	if r.teller.since.IsZero() {
+		return time.Time{}
 	}
-	for _, c := range r.conns {
-		if c.wants {
-			wake = earlier(wake, c.told.Add(tellEvery))
-		}
+	wake := r.teller.last.Add(r.pause())
+	if !r.subject.Settled() {
+		wake = later(wake, r.teller.since.Add(settleWithin))
 	}
 	return wake
 }
@@ -67,41 +62,37 @@ func later(a, b time.Time) time.Time {
 // tell sends the roster to everybody if that is due, and else to those who have
 // only now come or asked.
 func (r *Room) tell(now time.Time, out []Output) []Output {
-	if next := r.nextTelling(); next.IsZero() || now.Before(next) {
+	if next := r.nextBroadcast(); !next.IsZero() && !now.Before(next) {
+		return r.tellAll(now, out)
+	}
+	var asked []Conn
+	for conn, c := range r.conns {
+		if c.wants && !now.Before(c.told.Add(tellEvery)) {
+			asked = append(asked, conn)
+		}
+	}
+	if len(asked) == 0 {
 		return out
 	}
-	all := r.tellsAll(now)
-	var data []byte
-	for _, conn := range slices.Sorted(maps.Keys(r.conns)) {
+	slices.Sort(asked)
+	data := r.roster().Encode()
+	for _, conn := range asked {
 		c := r.conns[conn]
-		if all {
-			c.wants, c.told = false, now
-			continue
-		}
-		if !c.wants || now.Before(c.told.Add(tellEvery)) {
-			continue
-		}
-		if data == nil {
-			data = r.roster().Encode()
-		}
 		c.wants, c.told = false, now
 		out = append(out, Send{To: conn, Data: data})
 	}
-	if !all {
-		return out
-	}
+	return out
+}
+
+func (r *Room) tellAll(now time.Time, out []Output) []Output {
 	r.teller.since, r.teller.last = time.Time{}, now
+	for _, c := range r.conns {
+		c.wants, c.told = false, now
+	}
 	for _, p := range r.users {
 		p.trip = p.roundTrip()
 	}
 	return append(out, Send{Data: r.roster().Encode()})
-}
-
-// tellsAll reports whether everybody is to be told now.
-func (r *Room) tellsAll(now time.Time) bool {
-	t := &r.teller
-	return !t.since.IsZero() && !now.Before(t.last.Add(r.pause())) &&
-		(r.subject.Settled() || !now.Before(t.since.Add(settleWithin)))
 }
 
 // roster is how it stands.
