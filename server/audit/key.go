@@ -136,9 +136,20 @@ func (p Public) Open(doc crdt.DocumentID, signed string) (Checkpoint, error) {
 	if len(n.UnverifiedSigs) > 0 || len(n.Sigs) != 1 {
 		return Checkpoint{}, errors.New("there are other signatures than the server's")
 	}
+	if !isWritten(n, signed) {
+		return Checkpoint{}, errors.New("the signature is not written as notes are")
+	}
 	c, err := ParseCheckpoint(n.Text)
 	if err == nil && c.Origin != p.Origin(doc) {
 		err = fmt.Errorf("it is of the log %q, not of %q", c.Origin, p.Origin(doc))
 	}
 	return c, err
+}
+
+// isWritten says whether a note with one signature is in the form in which it is
+// written: note itself takes a signature twice, and base64 with bits that mean
+// nothing.
+func isWritten(n *note.Note, signed string) bool {
+	sig, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64)
+	return err == nil && signed == fmt.Sprintf("%s\n— %s %s\n", n.Text, n.Sigs[0].Name, base64.StdEncoding.EncodeToString(sig))
 }

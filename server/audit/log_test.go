@@ -153,6 +153,10 @@ func TestCheckpoint(t *testing.T) {
 			t.Errorf("byte %d flipped (%q) is opened as %+v", i, signed[i], got)
 		}
 	}
+	last := strings.LastIndex(signed, "— ")
+	if _, err := public.Open(doc, signed+signed[last:]); err == nil {
+		t.Error("the signature stands twice")
+	}
 	if _, err := public.Open(transaction.ID("other").Document(), signed); err == nil {
 		t.Error("it is another document's too")
 	}
