@@ -152,7 +152,7 @@ func optionForms(options map[string]transaction.Option) []optionForm {
 func (p *pickStory) form() pickForm {
 	f := pickForm{
 		Value: p.Value, By: p.By, At: p.At, Option: p.Option, Source: p.source, Offered: p.offered,
-		N: p.n, Change: p.Change.String(), Received: p.received, State: p.fate(), Contested: p.contested,
+		N: p.n, Change: p.Change.String(), Received: p.received, State: p.fate(), Contested: p.contest != nil,
 	}
 	for _, e := range p.ended {
 		f.SupersededBy = append(f.SupersededBy, endingForm{e.kind, e.by, e.at, e.n, e.change.String(), e.received})

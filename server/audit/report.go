@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"parley/crdt"
 	"parley/crdt/transaction"
 )
 
@@ -44,7 +43,8 @@ type reportView struct {
 
 type fieldView struct {
 	Label, Name string
-	Notes       []string // required, contested, missing, not defined
+	Notes       []string // required, not defined
+	Missing     bool
 	Chosen      *pickView
 	Beside      []pickView // that stand beside the chosen one
 	Rejected    []optionView
@@ -53,6 +53,7 @@ type fieldView struct {
 type pickView struct {
 	Value, By, When, Own, Origin string
 	Warning                      string
+	Long                         bool
 }
 
 type optionView struct{ Name, Value, Source string }
@@ -79,13 +80,17 @@ type overruledView struct {
 	Label, Value, By, When, Instead, InsteadBy, InsteadWhen string
 }
 
+// lineView is a change, or, with Sealed, an agreement.
 type lineView struct {
 	N               int
 	When, Who, Role string
-	Did             []string
+	Did             []deedView
 	Change          string
 	Outside         bool
+	Sealed          string
 }
+
+type deedView struct{ Label, Text string }
 
 type proofView struct {
 	Size                    int
@@ -132,7 +137,7 @@ func (a *account) verdict(v *reportView) {
 	if r := a.agreed(); r != nil {
 		v.Kind, v.Chosen = "agreed", "Value agreed"
 		v.Headline = "Agreed by " + and(r.Parties)
-		v.Verdict = []string{fmt.Sprintf("%s confirmed exactly the values below, and nothing else; the agreement was sealed on %s.", upper(and(r.Parties)), timeText(r.At))}
+		v.Verdict = []string{fmt.Sprintf("Sealed on %s as agreement %d. Each of them confirmed exactly what is below, by the hash of that state, and nothing else.", timeText(r.At), r.N)}
 		return
 	}
 	v.Headline = "Not agreed"
@@ -193,6 +198,7 @@ func (a *account) fieldView(name string) fieldView {
 	v := fieldView{Label: a.labelOf(name), Name: shown(name)}
 	if def.Required {
 		v.Notes = append(v.Notes, "required")
+		v.Missing = a.selection(name) == nil
 	}
 	if !defined {
 		v.Notes = append(v.Notes, "not defined by a host")
@@ -218,7 +224,8 @@ func (a *account) fieldView(name string) fieldView {
 
 func (p *pickStory) view() pickView {
 	v := pickView{Value: valueText(p.Value), By: shown(p.By), When: timeText(p.received)}
-	const minute = 60_000
+	const longValue, minute = 400, 60_000 // bytes, milliseconds
+	v.Long = len(v.Value) > longValue
 	if d := p.received - p.At; d > minute || d < -minute {
 		v.Own = timeText(p.At)
 	}
@@ -313,5 +320,3 @@ func (a *account) proofView() proofView {
 		First: timeText(first.At), Last: timeText(last.At), Documents: len(a.entries), DocumentSize: size,
 	}
 }
-
-func hashShort(h crdt.Hash) string { return h.String()[:10] }

@@ -21,14 +21,14 @@ type fieldStory struct {
 // pickStory is one pick and what became of it.
 type pickStory struct {
 	transaction.Pick
-	n         int    // its change's place in the log
-	received  int64  // by the server's clock
-	source    string // of the option that it names, as the field had it then
-	offered   bool   // the field had that option then, with that very value
-	live      bool   // nothing took its place
-	wins      bool   // it is the field's selection
-	contested bool   // another stood beside it at some time
-	ended     []*ending
+	n        int      // its change's place in the log
+	received int64    // by the server's clock
+	source   string   // of the option that it names, as the field had it then
+	offered  bool     // the field had that option then, with that very value
+	live     bool     // nothing took its place
+	wins     bool     // it is the field's selection
+	contest  *contest // the last in which another stood beside it, nil: none
+	ended    []*ending
 }
 
 // ending is what took the place of picks: a later pick or a withdrawal.
@@ -135,8 +135,8 @@ func (story *fieldStory) contend(t *teller, end *ending) {
 		if p == nil {
 			continue
 		}
-		p.contested = true
-		if !slices.Contains(story.open.picks, p) {
+		if p.contest != story.open {
+			p.contest = story.open
 			story.open.picks = append(story.open.picks, p)
 		}
 	}
@@ -144,9 +144,12 @@ func (story *fieldStory) contend(t *teller, end *ending) {
 
 func (s *fieldStory) conclude(state *transaction.State) {
 	sel, ok := state.Selection(s.name)
+	live := make(map[crdt.OpID]bool, len(sel.Picks))
+	for i := range sel.Picks {
+		live[sel.Picks[i].Op] = true
+	}
 	for _, p := range s.picks {
-		p.live = slices.ContainsFunc(sel.Picks, func(l transaction.Pick) bool { return l.Op == p.Op })
-		p.wins = ok && sel.Winner().Op == p.Op
+		p.live, p.wins = live[p.Op], ok && sel.Winner().Op == p.Op
 	}
 }
 

@@ -80,12 +80,6 @@ func and(names []string) string {
 	return strings.Join(all, "")
 }
 
-// upper begins a sentence.
-func upper(s string) string {
-	r, n := utf8.DecodeRuneInString(s)
-	return string(unicode.ToUpper(r)) + s[n:]
-}
-
 func count(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

@@ -18,11 +18,9 @@ func (a *account) disputes(v *reportView) {
 			continue
 		}
 		label := a.labelOf(name)
-		inContest := map[*pickStory]bool{}
 		for _, c := range story.contests {
 			view := contestView{Label: label}
 			for _, p := range c.picks {
-				inContest[p] = true
 				view.Picks = append(view.Picks, p.view())
 			}
 			if c.settled != nil {
@@ -31,7 +29,7 @@ func (a *account) disputes(v *reportView) {
 			v.Contests = append(v.Contests, view)
 		}
 		for _, p := range story.picks {
-			if e := p.overruler(); e != nil && !inContest[p] {
+			if e := p.overruler(); e != nil && p.contest == nil {
 				v.Overruled = append(v.Overruled, overruledOf(label, p, e))
 			}
 		}
@@ -66,59 +64,69 @@ func (e *ending) text() string {
 	return fmt.Sprintf("%s picked %s, knowing of the picks above, %s (receipt %d)", shown(e.by), clip(valueText(e.pick.Value)), timeText(e.received), e.n)
 }
 
-// timeline shows the whole log.
+// timeline shows the whole log, and between the changes the agreements.
 func (a *account) timeline(v *reportView) {
 	picks := make(map[crdt.OpID]*transaction.Pick)
+	resolutions := a.resolutions
 	for i := range a.entries {
-		e, receipt := &a.entries[i], &a.src.Receipts[i]
-		line := lineView{
-			N: i, When: timeText(receipt.At), Who: shown(receipt.User), Role: string(receipt.Role),
-			Change: hashShort(e.hash), Outside: !e.inPast,
-		}
-		for j := range e.deeds {
-			d := &e.deeds[j]
-			line.Did = append(line.Did, a.deedText(d, picks))
-			if d.Pick != nil {
-				picks[d.Op] = d.Pick
-			}
-		}
-		if e.actor == transaction.GenesisActor {
-			line.Did = []string{"The transaction began. This first change is the same wherever it is made."}
-		} else if line.Did == nil {
-			line.Did = []string{"Changed nothing that is left."}
-		}
+		line := a.line(i, picks)
 		if line.Outside {
 			v.Outside++
 		}
 		v.Timeline = append(v.Timeline, line)
+		if len(resolutions) > 0 && resolutions[0].size == i+1 {
+			r := &resolutions[0]
+			v.Timeline = append(v.Timeline, lineView{When: timeText(r.At), Sealed: fmt.Sprintf("Agreement %d, by %s", r.N, and(r.Parties))})
+			resolutions = resolutions[1:]
+		}
 	}
 }
 
-func (a *account) deedText(d *deed, picks map[crdt.OpID]*transaction.Pick) string {
-	label := a.labelOf(d.Field)
+func (a *account) line(i int, picks map[crdt.OpID]*transaction.Pick) lineView {
+	e, receipt := &a.entries[i], &a.src.Receipts[i]
+	line := lineView{
+		N: i, When: timeText(receipt.At), Who: shown(receipt.User), Role: string(receipt.Role), Change: e.hash.String()[:10], Outside: !e.inPast,
+	}
+	for j := range e.deeds {
+		d := &e.deeds[j]
+		line.Did = append(line.Did, deedView{a.labelOf(d.Field), deedText(d, picks)})
+		if d.Pick != nil {
+			picks[d.Op] = d.Pick
+		}
+	}
+	switch {
+	case e.actor == transaction.GenesisActor:
+		line.Who, line.Role = "", ""
+		line.Did = []deedView{{"", "The transaction began. This first change is nobody’s: it is the same wherever it is made."}}
+	case line.Did == nil:
+		line.Did = []deedView{{"", "Changed nothing that is left."}}
+	}
+	return line
+}
+
+func deedText(d *deed, picks map[crdt.OpID]*transaction.Pick) string {
 	var instead []string
 	for _, op := range d.Superseded {
 		if p := picks[op]; p != nil {
 			instead = append(instead, clip(valueText(p.Value))+" by "+shown(p.By))
 		}
 	}
-	inPlaceOf := ""
-	if instead != nil {
-		inPlaceOf = ", in place of " + strings.Join(instead, " and ")
-	}
 	switch d.Kind {
 	case transaction.Picked:
-		option := ""
+		text := "picked " + clip(valueText(d.Pick.Value))
 		if d.Pick.Option != "" {
-			option = " (option " + shown(d.Pick.Option) + ")"
+			text += " (option " + shown(d.Pick.Option) + ")"
 		}
-		return label + ": picked " + clip(valueText(d.Pick.Value)) + option + inPlaceOf
+		if instead != nil {
+			text += ", in place of " + strings.Join(instead, " and ")
+		}
+		return text
 	case transaction.Withdrawn:
-		return label + ": withdrew " + strings.Join(instead, " and ")
+		return "withdrew " + strings.Join(instead, " and ")
 	case transaction.FieldRemoved:
-		return label + ": removed the field"
+		return "removed the field"
 	}
-	return label + ": defined the field" + definitionText(d.definition)
+	return "defined the field" + definitionText(d.definition)
 }
 
 func definitionText(f *transaction.Field) string {
@@ -132,7 +140,7 @@ func definitionText(f *transaction.Field) string {
 	for _, o := range optionForms(f.Options) {
 		text := clip(valueText(o.Value))
 		if o.Source != "" {
-			text += " of " + shown(o.Source)
+			text += " from " + shown(o.Source)
 		}
 		parts = append(parts, text)
 	}
