@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -40,8 +41,9 @@ type running struct {
 	via  *http.Client     // how requests get there
 	pipe *servertest.Pipe // in place of a port; nil: there is one
 
-	transactionsOnly bool // for the next up
-	quiet            bool // logs what is wrong only
+	transactionsOnly bool      // for the next up
+	log              io.Writer // hears what the server logs; nil: the test's output
+	quiet            bool      // logs what is wrong only
 }
 
 func start(t *testing.T, opt server.Options) *running {
@@ -58,7 +60,7 @@ func (r *running) up(opt server.Options) {
 	if r.quiet {
 		level = slog.LevelWarn
 	}
-	opt.Logger = slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: level}))
+	opt.Logger = slog.New(slog.NewTextHandler(cmp.Or(r.log, r.t.Output()), &slog.HandlerOptions{Level: level}))
 	st, err := store.Open(r.dir, store.Options{Logger: opt.Logger})
 	if err != nil {
 		r.t.Fatal(err)

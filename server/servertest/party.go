@@ -20,11 +20,13 @@ import (
 
 // Visitor says who opens a transaction, and from where.
 type Visitor struct {
-	URL  string       // ws:// of a server that believes what it is told
+	URL  string       // ws:// of a server that believes what it is told, or has Token
 	Via  *http.Client // how to get there; nil: as the URL says
 	User string
-	Role transaction.Role // party if empty
-	Peer wire.PeerID      // a fresh one if empty
+	// Token, if not empty, is all that the server is told.
+	Token string
+	Role  transaction.Role // party if empty
+	Peer  wire.PeerID      // a fresh one if empty
 	// LastOnly keeps of what the server says only the last.
 	LastOnly bool
 }
@@ -65,7 +67,10 @@ func (p *Party) Return(ctx context.Context) error {
 		p.CloseNow()
 	}
 	query := url.Values{"user": {p.User}, "role": {string(p.Role)}}
-	if p.User == "" {
+	switch {
+	case p.Token != "":
+		query = url.Values{"token": {p.Token}}
+	case p.User == "":
 		query = nil
 	}
 	c, err := ConnectVia(ctx, p.URL+"/?"+query.Encode(), p.Via)
