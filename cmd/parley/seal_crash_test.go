@@ -89,18 +89,25 @@ func TestKillAtTheAgreement(t *testing.T) {
 	check(t, err)
 	random := rand.New(rand.NewPCG(rand.Uint64(), 1))
 	made, told := 0, 0
+	soon := 2 * time.Millisecond // about when half of them are made
 	for round := range rounds {
 		before := len(d.told)
-		after := d.round(p, round, time.Duration(random.IntN(5000))*time.Microsecond)
+		after := d.round(p, round, time.Duration(random.Int64N(int64(2*soon))))
 		p = serve(t, d.data)
 		if d.compare(p, round, after) {
 			made++
+			soon = max(soon*2/3, 100*time.Microsecond)
+		} else {
+			soon = soon * 3 / 2
 		}
 		if len(d.told) > before {
 			told++
 		}
 	}
 	t.Logf("%d kills: %d resolutions made, %d of them told", rounds, made, told)
+	if made == 0 || made == rounds {
+		t.Error("no kill was close to the agreement")
+	}
 	http.DefaultClient.CloseIdleConnections()
 }
 
