@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 
 	"parley/crdt/transaction"
 )
@@ -24,6 +25,8 @@ type Findings struct {
 	Fields      []FoundField      `json:"fields"`
 	Proved      []string          `json:"proved"`   // in plain words
 	Unproved    []string          `json:"unproved"` // what no record can prove, or this one does not
+
+	account *account
 }
 
 // FoundResolution is an agreement that holds.
@@ -53,7 +56,7 @@ func (a *account) findings() *Findings {
 		Size: a.log.Size(), Root: a.root.String(), Heads: hashTexts(a.heads),
 		First: receipts[0].At, Last: receipts[len(receipts)-1].At,
 		Contested: listed(a.state.Contested()), Missing: listed(a.state.Missing()),
-		Resolutions: []FoundResolution{}, Fields: []FoundField{},
+		Resolutions: []FoundResolution{}, Fields: []FoundField{}, account: a,
 	}
 	if r := a.agreed(); r != nil {
 		f.Agreed = &r.N
@@ -71,6 +74,37 @@ func (a *account) findings() *Findings {
 	a.proved(f)
 	a.unproved(f)
 	return f
+}
+
+// Compare holds a signed checkpoint of the same log against the record: the one
+// that a party was handed with an agreement, or the statement of another record.
+// It returns in words what it proves. The error says what does not hold: then the
+// log was written anew, or, if the checkpoint is of a longer log, that this
+// record is too old to tell.
+func (f *Findings) Compare(checkpoint string) (string, error) {
+	a := f.account
+	c, err := a.public.Open(a.doc, checkpoint)
+	if err != nil {
+		return "", err
+	}
+	if c.Size > a.log.Size() {
+		return "", fmt.Errorf("it is of the log when that had %d receipts, and the record has the first %d: ask for a newer record", c.Size, a.log.Size())
+	}
+	root, err := a.log.Root(c.Size)
+	if err != nil {
+		return "", err
+	}
+	if root != c.Root {
+		return "", fmt.Errorf("the log was written anew: the root of its first %d receipts was %s, and is %s in the record", c.Size, c.Root, root)
+	}
+	n, err := c.Said(wordResolution)
+	if err != nil { // it is of no agreement
+		return fmt.Sprintf("The log begins with exactly the %s that the checkpoint is over.", count(c.Size, "receipt", "receipts")), nil
+	}
+	if !slices.ContainsFunc(a.resolutions, func(r sealed) bool { return r.Checkpoint == checkpoint }) {
+		return "", fmt.Errorf("agreement %s, which it is of, is not in the record as it was sealed", n)
+	}
+	return fmt.Sprintf("Agreement %s is in the record as it was sealed, over exactly the %s that it was sealed over.", n, count(c.Size, "receipt", "receipts")), nil
 }
 
 func (a *account) proved(f *Findings) {
@@ -109,7 +143,7 @@ func (a *account) unproved(f *Findings) {
 	f.Unproved = []string{
 		"That the server's clock was right, or the clocks of those who picked.",
 		"That nobody else used a user's name: who is who, the server found out before it wrote receipts.",
-		"That a source says what is said here that it says: the sources themselves are not in the record.",
+		"That a document cited as a source says what is said here: the documents are not in the record.",
 		"That nothing happened after the last receipt, or that the server showed the same log to everybody: compare the checkpoints that the parties were handed with theirs.",
 		"Who had to agree and what an agreement does (parties, quorum, policy): they are the server's word, as of when it signed this.",
 	}

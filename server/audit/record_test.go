@@ -301,6 +301,36 @@ func TestUnsignedResolution(t *testing.T) {
 	}
 }
 
+// TestCompare holds what parties kept against records.
+func TestCompare(t *testing.T) {
+	s := sale(t)
+	fs, f := verified(t, s)
+	kept := s.src.Resolutions
+	for what, checkpoint := range map[string]string{"first": kept[0].Checkpoint, "second": kept[1].Checkpoint, "statement": string(fs[fileStatement])} {
+		if said, err := f.Compare(checkpoint); err != nil || said == "" {
+			t.Errorf("%s: %q, %v", what, said, err)
+		}
+	}
+	refused := func(what string, f *Findings, checkpoint, want string) {
+		t.Helper()
+		if said, err := f.Compare(checkpoint); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %q, %v, want %s", what, said, err, want)
+		}
+	}
+	refused("another transaction's", f, small(t).src.Resolutions[0].Checkpoint, "not by this key")
+	refused("nonsense", f, "x", "does not hold")
+	s.src.Heads = s.hashes(8)
+	_, earlier := verified(t, s)
+	refused("a later one", earlier, kept[1].Checkpoint, "ask for a newer record")
+	s.src.Heads, s.src.Resolutions = nil, kept[:1]
+	_, forgetful := verified(t, s)
+	refused("a forgotten one", forgetful, kept[1].Checkpoint, "agreement 2, which it is of, is not in the record")
+	s.src.Resolutions = nil
+	s.src.Receipts[2].At++
+	_, anew := verified(t, s)
+	refused("a log written anew", anew, kept[0].Checkpoint, "the log was written anew")
+}
+
 func TestNamesWithAnything(t *testing.T) {
 	s := newScene(t, "names")
 	odd := []string{"\"quoted\",\n—", "<b>", "a\u2028b", "\x7f", "漢字 😀"}
