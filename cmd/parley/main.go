@@ -41,6 +41,7 @@ type cli struct {
 	History       historyCmd       `cmd:"" help:"Print who picked what, when, and in place of what."`
 	Export        exportCmd        `cmd:"" help:"Write the record of a transaction to a file that proves itself."`
 	Join          joinCmd          `cmd:"" help:"Follow a transaction in a terminal, and pick."`
+	Verify        verifyCmd        `cmd:"" help:"Verify a record that was exported, without any server."`
 	Serve         serveCmd         `cmd:"" help:"Run the sync server."`
 	Token         tokenCmd         `cmd:"" help:"Make a token, or a key to make tokens with, or check one."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`
