@@ -1,7 +1,8 @@
 // The server under test, as a process that tests may stop, kill and start again
 // on the same port and data. One of these says which it is:
 //
-//   PARLEY_BIN        the binary: it is started with serve --dev --plain-documents
+//   PARLEY_BIN        the binary: it is started with serve --plain-documents, and
+//                     --dev, unless there are --keys
 //   PARLEY_SERVER_JS  if 1: automerge-repo's own server, see incumbent.mjs
 //   PARLEY_URL        a server that runs already, ws://host:port; tests that
 //                     would have to stop it are skipped
@@ -21,7 +22,8 @@ function command(listen, data, more) {
   if (process.env.PARLEY_SERVER_JS === "1") {
     return [process.execPath, fileURLToPath(new URL("incumbent.mjs", import.meta.url)), ...flags]
   }
-  if (process.env.PARLEY_BIN) return [process.env.PARLEY_BIN, "serve", "--dev", "--plain-documents", ...flags, ...more]
+  const dev = more.includes("--keys") ? [] : ["--dev"]
+  if (process.env.PARLEY_BIN) return [process.env.PARLEY_BIN, "serve", ...dev, "--plain-documents", ...flags, ...more]
   throw new Error("say which server to test: set PARLEY_BIN, PARLEY_SERVER_JS=1 or PARLEY_URL")
 }
 
