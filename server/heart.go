@@ -14,14 +14,17 @@ const heartParts = 10
 func (s *Server) beat(ctx context.Context) {
 	ticker := time.NewTicker(s.opt.Ping / heartParts)
 	defer ticker.Stop()
+	sleep := sleeper{last: time.Now()}
 	for part := uint64(0); ; part = (part + 1) % heartParts {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
+		case <-ticker.C:
+			now := time.Now()
+			drowsy := sleep.drowsy(now, s.opt.Ping)
 			for _, c := range s.peers.all() {
 				if uint64(c.id)%heartParts == part {
-					s.checkLife(ctx, c, now)
+					s.checkLife(ctx, c, now, drowsy)
 				}
 			}
 			if part == 0 {
@@ -31,16 +34,31 @@ func (s *Server) beat(ctx context.Context) {
 	}
 }
 
+// sleeper finds out when it was us who were silent: a machine that slept, a
+// process that was stopped or starved.
+type sleeper struct{ last, awake time.Time }
+
+// drowsy reports, at every beat, whether one has come late within the last
+// interval.
+func (s *sleeper) drowsy(now time.Time, interval time.Duration) bool {
+	if now.Sub(s.last) > interval/2 {
+		s.awake = now
+	}
+	s.last = now
+	return now.Sub(s.awake) < interval
+}
+
 // checkLife pings a connection, or drops it if it has been silent for an
 // interval: it was pinged and has not answered, not a byte has moved, and it
-// was the client that we waited for all the time.
-func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time) {
+// was the client that we waited for all the time. Drowsy: we were not there
+// ourselves, and nobody is dropped for what we may not have heard.
+func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time, drowsy bool) {
 	var moved int64
 	if c.link != nil {
 		moved = c.link.moved.Load()
 	}
 	unanswered := c.pinged && !c.ponged.Load()
-	if unanswered && moved == c.moved && c.waitedFor(s.opt.Ping, now) {
+	if unanswered && moved == c.moved && !drowsy && c.waitedFor(s.opt.Ping, now) {
 		s.log.Debug("dropping a silent connection", "conn", c.id)
 		s.drop(c)
 		return
