@@ -103,11 +103,11 @@ func check(src Source, public Public, progress func(done, total int)) (*account,
 	return &r.account, nil
 }
 
-// limits are no bound of a server's, which its operator chooses, but what a
-// reader of records can be asked to hold.
+// limits are no server's, whose operator chooses them, but what a reader can be
+// asked to hold, many times the usual ones.
 var limits = crdt.Limits{
-	ChangeBytes: 1 << 30, Ops: math.MaxInt32, Preds: math.MaxInt32, Deps: math.MaxInt32, Actors: math.MaxInt32,
-	MessageBytes: math.MaxInt32, ExtraBytes: math.MaxInt32, DocumentBytes: math.MaxInt, DocumentOps: math.MaxInt32, Heads: math.MaxInt32,
+	ChangeBytes: 256 << 20, Ops: 1 << 20, Preds: 4 << 20, Deps: 1 << 20, Actors: 1 << 20, MessageBytes: 16 << 20, ExtraBytes: 1 << 20,
+	DocumentBytes: math.MaxInt, DocumentOps: math.MaxInt32, Heads: math.MaxInt32,
 }
 
 // step checks change i and its receipt, and applies it.

@@ -51,9 +51,9 @@ type fieldView struct {
 }
 
 type pickView struct {
-	Value, By, When, Own, Origin string
-	Warning                      string
-	Long                         bool
+	Value, By, When, Own string
+	Origin, Warning      string // one of them
+	Long                 bool
 }
 
 type optionView struct{ Name, Value, Source string }
@@ -232,13 +232,12 @@ func (p *pickStory) view() pickView {
 	switch {
 	case p.Option == "":
 		v.Origin = "no document: a value of " + shown(p.By) + "’s own"
+	case !p.offered:
+		v.Warning = "no document: option " + shown(p.Option) + " is named, which the field did not have with this value when it was picked"
 	case p.source == "":
 		v.Origin = "option " + shown(p.Option)
 	default:
 		v.Origin = shown(p.source)
-	}
-	if p.Option != "" && !p.offered {
-		v.Warning = "The field had no option " + shown(p.Option) + " with this value when it was picked."
 	}
 	return v
 }

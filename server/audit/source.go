@@ -10,6 +10,10 @@ import (
 	"parley/sync/presence"
 )
 
+// ErrNoSuchHeads is returned for a record of heads that the transaction does not
+// have.
+var ErrNoSuchHeads = errors.New("there are no such heads in the transaction")
+
 // Source is what a record is made of: what the server has of a transaction.
 type Source struct {
 	Transaction transaction.ID
@@ -34,7 +38,7 @@ func (src Source) cut() (Source, error) {
 		return src, nil
 	}
 	if len(src.Heads) == 0 {
-		return src, errors.New("the record is about no state at all")
+		return src, ErrNoSuchHeads
 	}
 	at := make(map[crdt.Hash]int, len(src.Receipts))
 	for i := range src.Receipts {
@@ -44,7 +48,7 @@ func (src Source) cut() (Source, error) {
 	for _, h := range src.Heads {
 		i, ok := at[h]
 		if !ok {
-			return src, fmt.Errorf("there is no change %s in the transaction", h)
+			return src, fmt.Errorf("%w: %s", ErrNoSuchHeads, h)
 		}
 		last = max(last, i)
 	}
@@ -72,7 +76,7 @@ func (src Source) past(at map[crdt.Hash]int) (map[crdt.Hash]bool, error) {
 		past[h] = true
 		i, ok := at[h]
 		if !ok {
-			return nil, fmt.Errorf("there is no change %s in the transaction", h)
+			return nil, fmt.Errorf("there is no receipt of %s, on which others build", h)
 		}
 		c, err := crdt.DecodeHeader(src.Changes[i])
 		if err != nil {

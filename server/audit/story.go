@@ -107,14 +107,18 @@ func (t *teller) event(n int, e *transaction.Event) {
 }
 
 // provenance is the source of the option that a pick names, as the field was
-// when the pick came to the log.
+// when the pick came to the log. Of a pick with another value than the option's
+// it is no source.
 func (t *teller) provenance(p *transaction.Pick) (source string, offered bool) {
 	if p.Option == "" {
 		return "", false
 	}
 	f, _ := t.state.Field(p.Field)
 	option, ok := f.Options[p.Option]
-	return option.Source, ok && bytes.Equal(option.Value, p.Value)
+	if !ok || !bytes.Equal(option.Value, p.Value) {
+		return "", false
+	}
+	return option.Source, true
 }
 
 // contend notes who stands beside whom after an event.
