@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,6 +51,34 @@ console.log(JSON.stringify({ heads: A.getHeads(doc), changes: A.getAllChanges(do
 		slices.Sort(theirs.Heads)
 		if !slices.Equal(theirs.Heads, findings.Heads) || theirs.Changes != findings.Size || !reflect.DeepEqual(theirs.Document, ours) {
 			t.Errorf("%s: JavaScript finds %s", name, out)
+		}
+	}
+}
+
+// TestStranger runs a verifier that shares nothing with ours but FORMAT.md, on
+// what is whole and on what is not.
+func TestStranger(t *testing.T) {
+	if _, err := exec.LookPath("node"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("node, which runs the other verifier, is not installed")
+	}
+	dir := t.TempDir()
+	key := filepath.Join(dir, "parley.pub")
+	for name, s := range map[string]*scene{"sale": sale(t), "open": open(t), "long": long(t, 300)} {
+		s.must(os.WriteFile(key, []byte(s.key.Public().Text()), 0o644))
+		record := s.record()
+		path := filepath.Join(dir, name)
+		s.must(os.WriteFile(path, record, 0o644))
+		out, err := exec.CommandContext(t.Context(), "node", "testdata/stranger.mjs", path, key).CombinedOutput()
+		if want := fmt.Sprintf("%d changes, %d agreements\n", len(s.src.Changes), len(s.src.Resolutions)); err != nil || string(out) != want {
+			t.Errorf("%s: %v: %s, want %s", name, err, out, want)
+		}
+		record[len(record)/2] ^= 1
+		s.must(os.WriteFile(path, record, 0o644))
+		if out, err := exec.CommandContext(t.Context(), "node", "testdata/stranger.mjs", path, key).CombinedOutput(); err == nil {
+			t.Errorf("%s, damaged: %s", name, out)
 		}
 	}
 }
