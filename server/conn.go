@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"parley/crdt"
 	"parley/sync/session"
@@ -46,7 +47,9 @@ type conn struct {
 
 	// owned by the reader
 	machine *session.Conn
-	goodbye bool // the client took leave; not changed after the end
+	goodbye bool          // the client took leave; not changed after the end
+	frames  *rate.Limiter // of its user's; nil: as many as they like
+	slowed  time.Time     // since when its frames have had to wait; zero: they need not
 
 	mu   sync.Mutex // guards what follows; written by the reader only
 	open map[crdt.DocumentID]*document
@@ -88,7 +91,7 @@ func (c *conn) serve() {
 		c.write()
 	}()
 	if !c.who.Expires.IsZero() {
-		expiry := time.AfterFunc(time.Until(c.who.Expires), func() { c.bar(c.srv.expired) })
+		expiry := time.AfterFunc(time.Until(c.who.Expires), c.expire)
 		defer expiry.Stop()
 	}
 	c.read()
@@ -124,7 +127,7 @@ func (c *conn) read() {
 		if _, joined := ev.(session.Joined); joined {
 			timer.Stop()
 		}
-		if !c.handle(ev) {
+		if !c.inPace(ev) || !c.handle(ev) {
 			c.drainUntilClosed()
 			return
 		}
@@ -155,6 +158,20 @@ func (c *conn) readEvent() (session.Event, error) {
 	return c.machine.Receive(buf.Bytes()), nil
 }
 
+// inPace waits until what a frame came to may be done. It reports whether reading
+// goes on.
+func (c *conn) inPace(ev session.Event) bool {
+	cost := frameCost
+	if ev == nil {
+		cost = ignoredCost
+	}
+	if over := c.pace(cost); over != nil {
+		c.bar(c.srv.farewellOf(over))
+		return false
+	}
+	return !c.barred.Load() // it may have been a long wait
+}
+
 // handle does what one event asks for. It reports whether reading goes on.
 func (c *conn) handle(ev session.Event) bool {
 	switch ev := ev.(type) {
@@ -180,6 +197,7 @@ func (c *conn) handle(ev session.Event) bool {
 // join makes the connection that of a peer id, unless that is somebody else's.
 func (c *conn) join(ev session.Joined) bool {
 	if !c.srv.peers.join(c, ev.Peer.ID) {
+		c.srv.counters.peerIDsRefused.Add(1)
 		c.end(session.Refusal(c.srv.opt.PeerID, session.CloseReplaced,
 			"this peer id is on a connection of somebody else: choose another"))
 		return false

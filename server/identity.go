@@ -71,21 +71,76 @@ func (s *Server) transactionOf(r *http.Request) (who Identity, id transaction.ID
 	return who, id, who.mayOpen(id)
 }
 
+// welcome makes a connection its user's, or returns why it may not stay.
+func (s *Server) welcome(c *conn) (refusal error) {
+	if s.revoked.cover(c.who, time.Now()) { // closeRevoked may have missed it
+		return identity.ErrRevoked
+	}
+	if c.frames, refusal = s.quotas.enter(c.who.User); refusal != nil {
+		return refusal
+	}
+	s.endOutdated(c)
+	return nil
+}
+
+// turnAway ends a connection that is not let in.
+func (s *Server) turnAway(c *conn, refusal error) {
+	code := codeOf(refusal)
+	s.log.Debug("refused", "conn", c.id, "why", code)
+	switch code {
+	case identity.CodeRevoked:
+		s.counters.tokensRevoked.Add(1)
+	case codeUserConns:
+		s.counters.userConnsOver.Add(1)
+	case codeAddressConns, codeNewConns:
+		s.counters.addressesOver.Add(1)
+	default:
+		s.counters.tokensRefused.Add(1)
+	}
+	c.bar(s.farewellOf(refusal))
+}
+
+// endOutdated ends the connections of the same user whose tokens are older and
+// say something else: their clients come back with fresh ones.
+func (s *Server) endOutdated(newer *conn) {
+	for _, c := range s.peers.all() {
+		if newer.who.outdates(c.who) {
+			s.counters.tokensExpired.Add(1)
+			c.bar(session.Refusal(s.opt.PeerID, session.CloseExpired,
+				"token-outdated: a newer token of yours says something else: come back with a fresh one"))
+		}
+	}
+}
+
+// expire ends a connection whose token has run out.
+func (c *conn) expire() {
+	c.srv.counters.tokensExpired.Add(1)
+	c.bar(session.Refusal(c.srv.opt.PeerID, session.CloseExpired, "token-expired: come back with a fresh token"))
+}
+
 // codeOf is all that a log holds of why somebody was refused.
 func codeOf(err error) crdt.Code {
 	var refusal *identity.Refusal
-	if errors.As(err, &refusal) {
+	var over *overQuota
+	switch {
+	case errors.As(err, &refusal):
 		return refusal.Code
+	case errors.As(err, &over):
+		return over.code
 	}
 	return codeUnauthorized
 }
 
-// farewellOf is how a connection ends that is refused: as it should not be tried
-// again unchanged.
+// farewellOf is how a connection ends that is refused: if not for taking too much,
+// then as it should not be tried again unchanged.
 func (s *Server) farewellOf(err error) session.Close {
 	code := session.CloseUnauthorized
-	if errors.Is(err, identity.ErrRevoked) {
+	var over *overQuota
+	switch {
+	case errors.Is(err, identity.ErrRevoked):
 		code = session.CloseRevoked
+	case errors.As(err, &over):
+		code = session.CloseTooMany
 	}
 	return session.Refusal(s.opt.PeerID, code, err.Error())
 }

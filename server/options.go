@@ -34,6 +34,9 @@ type Options struct {
 	Key *audit.Key
 	// Limits bound what one client may cost.
 	Limits session.Limits
+	// Quotas bound what one user and one address may take (default: nothing is
+	// bounded, which is for development).
+	Quotas Quotas
 	// Ping is the time between pings; a client that has given no sign of life
 	// from one to the next is dropped (default 5 s).
 	Ping time.Duration

@@ -187,6 +187,7 @@ func (s *Server) closeRevoked() {
 	now := time.Now()
 	for _, c := range s.peers.all() {
 		if s.revoked.cover(c.who, now) {
+			s.counters.tokensRevoked.Add(1)
 			c.expel(s.farewellOf(identity.ErrRevoked))
 		}
 	}

@@ -14,7 +14,6 @@ import (
 
 	"parley/crdt"
 	"parley/server/compact"
-	"parley/server/identity"
 	"parley/server/store"
 	"parley/sync/presence"
 	"parley/sync/session"
@@ -35,7 +34,9 @@ type Server struct {
 	docs    registry
 	peers   peers
 	revoked revocations
-	expired session.Close // static
+	quotas  *quotas
+
+	counters counters
 
 	lastConn atomic.Uint64
 	draining atomic.Bool
@@ -63,10 +64,10 @@ func New(st *store.Store, opt Options) (*Server, error) {
 			Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits,
 			Presence: presence.Config{Grace: opt.Grace},
 		},
-		jobs:  make(chan compactJob, maxCompactJobs),
-		peers: peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
+		jobs:   make(chan compactJob, maxCompactJobs),
+		quotas: newQuotas(opt.Quotas),
+		peers:  peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
-	s.expired = session.Refusal(opt.PeerID, session.CloseExpired, "token-expired: come back with a fresh token")
 	s.docs = registry{srv: s, docs: make(map[crdt.DocumentID]*document)}
 	if err := s.loadRevocations(); err != nil {
 		return nil, err
@@ -122,33 +123,27 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug("no WebSocket", "err", err)
 		return
 	}
-	who, refusal := s.know(r)
+	address := addressOf(r.RemoteAddr)
+	refusal := s.quotas.arrive(address, time.Now())
+	defer s.quotas.depart(address)
+	var who Identity
+	if refusal == nil {
+		who, refusal = s.know(r)
+	}
 	c := newConn(s, session.ConnID(s.lastConn.Add(1)), who, ws, linkOf(r))
 	s.peers.add(c)
 	if s.draining.Load() { // Shutdown may have missed it
 		c.end(restarting)
 	}
-	if refusal == nil && s.revoked.cover(who, time.Now()) { // the same
-		refusal = identity.ErrRevoked
+	if refusal == nil {
+		refusal = s.welcome(c)
 	}
-	if refusal != nil { // accepted first: a refused upgrade kills some clients
-		s.log.Debug("refused", "conn", c.id, "why", codeOf(refusal))
-		c.bar(s.farewellOf(refusal))
-	} else {
-		s.endOutdated(c)
+	if refusal == nil {
+		defer s.quotas.leave(who.User)
+	} else { // accepted first: a refused upgrade kills some clients
+		s.turnAway(c, refusal)
 	}
 	c.serve()
-}
-
-// endOutdated ends the connections of the same user whose tokens are older and
-// say something else: their clients come back with fresh ones.
-func (s *Server) endOutdated(newer *conn) {
-	for _, c := range s.peers.all() {
-		if newer.who.outdates(c.who) {
-			c.bar(session.Refusal(s.opt.PeerID, session.CloseExpired,
-				"token-outdated: a newer token of yours says something else: come back with a fresh one"))
-		}
-	}
 }
 
 var restarting = session.Close{Code: session.CloseRestarting, Reason: "the server is restarting: come back"}

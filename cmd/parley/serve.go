@@ -37,6 +37,7 @@ type serveCmd struct {
 	Idle           time.Duration `help:"How long a document that nobody has open stays in memory." default:"10s" env:"PARLEY_IDLE"`
 	Log            string        `help:"Least severe messages to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"PARLEY_LOG"`
 	Limits         limitFlags    `embed:"" group:"Limits"`
+	Quotas         quotaFlags    `embed:"" group:"Quotas of a user and of an address (0: none; with --dev there is none that is not set)"`
 }
 
 // limitFlags bound what one client may cost.
@@ -54,6 +55,52 @@ func (l limitFlags) session() session.Limits {
 		JoinFrame: min(l.MaxFrame, 64<<10),
 		Documents: l.MaxDocuments,
 		Change:    crdt.Limits{ChangeBytes: l.MaxChange, Ops: l.MaxOps, DocumentBytes: l.MaxDocument},
+	}
+}
+
+// quotaFlags bound what one user and one address may take. A flag that is not set
+// takes its default, which depends on --dev.
+type quotaFlags struct {
+	MaxUserFrames   *float64 `help:"Frames of a user per second, steadily. Default 50." env:"PARLEY_MAX_USER_FRAMES" placeholder:"N"`
+	MaxUserBurst    *int     `help:"Frames of a user at once. Default 500." env:"PARLEY_MAX_USER_BURST" placeholder:"N"`
+	MaxUserConns    *int     `help:"Connections of a user. Default 100." env:"PARLEY_MAX_USER_CONNS" placeholder:"N"`
+	MaxAddressConns *int     `help:"Connections from an address. Default 1000." env:"PARLEY_MAX_ADDRESS_CONNS" placeholder:"N"`
+	MaxAddressRate  *float64 `help:"New connections from an address per second. Default 50." env:"PARLEY_MAX_ADDRESS_RATE" placeholder:"N"`
+	MaxAddressBurst *int     `help:"New connections from an address at once. Default 200." env:"PARLEY_MAX_ADDRESS_BURST" placeholder:"N"`
+}
+
+func (q quotaFlags) validate() error {
+	for _, n := range []*int{q.MaxUserBurst, q.MaxUserConns, q.MaxAddressConns, q.MaxAddressBurst} {
+		if n != nil && *n < 0 {
+			return errors.New("quotas must not be negative; 0 is for none")
+		}
+	}
+	for _, n := range []*float64{q.MaxUserFrames, q.MaxAddressRate} {
+		if n != nil && !(*n >= 0) { // NaN neither
+			return errors.New("quotas must not be negative; 0 is for none")
+		}
+	}
+	return nil
+}
+
+func (q quotaFlags) quotas(dev bool) server.Quotas {
+	quotas := server.DefaultQuotas()
+	if dev {
+		quotas.Frames, quotas.UserConns, quotas.AddressConns, quotas.NewConns = 0, 0, 0, 0
+	}
+	set(&quotas.Frames, q.MaxUserFrames)
+	set(&quotas.FrameBurst, q.MaxUserBurst)
+	set(&quotas.UserConns, q.MaxUserConns)
+	set(&quotas.AddressConns, q.MaxAddressConns)
+	set(&quotas.NewConns, q.MaxAddressRate)
+	set(&quotas.NewConnBurst, q.MaxAddressBurst)
+	return quotas
+}
+
+// set replaces a default by what a flag says.
+func set[T any](value, flag *T) {
+	if flag != nil {
+		*value = *flag
 	}
 }
 
@@ -77,8 +124,11 @@ func (c *serveCmd) Validate() error {
 			return errors.New("limits must be positive")
 		}
 	}
-	if c.Ping <= 0 || c.Idle <= 0 || c.Grace <= 0 {
-		return errors.New("--ping, --idle and --grace must be positive")
+	if err := c.Quotas.validate(); err != nil {
+		return err
+	}
+	if c.Ping <= 0 || c.Idle <= 0 || c.Grace <= 0 || c.Identity.Leeway <= 0 {
+		return errors.New("--ping, --idle, --grace and --leeway must be positive")
 	}
 	return nil
 }
@@ -142,6 +192,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		Identify:       identify,
 		Key:            key,
 		Limits:         c.Limits.session(),
+		Quotas:         c.Quotas.quotas(c.Dev),
 		Ping:           c.Ping,
 		Grace:          c.Grace,
 		IdleAfter:      c.Idle,
