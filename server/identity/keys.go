@@ -56,9 +56,14 @@ type Keys struct {
 	log  *slog.Logger
 	path string // "" for keys at an address
 
-	mu       sync.Mutex // guards what follows; held over a look at a file
-	set      *keySet
-	checked  time.Time
+	mu      sync.Mutex // guards what follows
+	set     *keySet
+	version fileVersion
+	checked time.Time
+}
+
+// fileVersion tells a file from what it was.
+type fileVersion struct {
 	modified time.Time
 	size     int64
 }
@@ -79,8 +84,9 @@ func OpenKeys(ctx context.Context, source string, now time.Time, log *slog.Logge
 	if strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://") {
 		return fetchKeys(ctx, source, log)
 	}
-	k := &Keys{log: log, path: source}
-	if err := k.read(now); err != nil {
+	k := &Keys{log: log, path: source, checked: now}
+	var err error
+	if k.set, k.version, err = readKeys(source, fileVersion{}); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -89,38 +95,51 @@ func OpenKeys(ctx context.Context, source string, now time.Time, log *slog.Logge
 // current returns the keys as of now.
 func (k *Keys) current(now time.Time) *keySet {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.path != "" && now.Sub(k.checked) >= recheckFile {
-		if err := k.read(now); err != nil {
-			k.log.Error("the keys could not be read again: those from before stay", "err", err)
-		}
+	set, version := k.set, k.version
+	due := k.path != "" && now.Sub(k.checked) >= recheckFile
+	if due {
+		k.checked = now // nobody else looks meanwhile
 	}
-	return k.set
+	k.mu.Unlock()
+	if !due {
+		return set
+	}
+	fresh, version, err := readKeys(k.path, version)
+	switch {
+	case err != nil:
+		k.log.Error("the keys could not be read again: those from before stay", "err", err)
+		return set
+	case fresh == nil:
+		return set
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.set, k.version = fresh, version
+	return fresh
 }
 
-// read reads the file if it is not as it was.
-func (k *Keys) read(now time.Time) error {
-	k.checked = now
-	info, err := os.Stat(k.path)
+// readKeys reads a file of keys, nil if it is as it was.
+func readKeys(path string, was fileVersion) (*keySet, fileVersion, error) {
+	info, err := os.Stat(path)
 	if err != nil {
-		return err
+		return nil, was, err
 	}
-	if k.set != nil && info.ModTime().Equal(k.modified) && info.Size() == k.size {
-		return nil
+	is := fileVersion{info.ModTime(), info.Size()}
+	switch {
+	case is == was:
+		return nil, was, nil
+	case is.size > maxKeyFile:
+		return nil, was, fmt.Errorf("%s: too long for a file of keys", path)
 	}
-	if info.Size() > maxKeyFile {
-		return fmt.Errorf("%s: too long for a file of keys", k.path)
-	}
-	content, err := os.ReadFile(k.path)
+	content, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return nil, was, err
 	}
 	set, err := parseKeys(content)
 	if err != nil {
-		return fmt.Errorf("%s: %w", k.path, err)
+		return nil, was, fmt.Errorf("%s: %w", path, err)
 	}
-	k.set, k.modified, k.size = set, info.ModTime(), info.Size()
-	return nil
+	return set, is, nil
 }
 
 // parseKeys tells by its content what a file of keys holds.
