@@ -101,14 +101,21 @@ func (s *Server) turnAway(c *conn, refusal error) {
 }
 
 // endOutdated ends the connections of the same user whose tokens are older and
-// say something else: their clients come back with fresh ones.
+// say something else: their clients come back with fresh ones. A user with another
+// role is somebody else to the room of a transaction, and the old one has left: a
+// party that is none any more must not be ready for the length of the grace.
 func (s *Server) endOutdated(newer *conn) {
 	for _, c := range s.peers.all() {
-		if newer.who.outdates(c.who) {
-			s.counters.tokensExpired.Add(1)
-			c.bar(session.Refusal(s.opt.PeerID, session.CloseExpired,
-				"token-outdated: a newer token of yours says something else: come back with a fresh one"))
+		if !newer.who.outdates(c.who) {
+			continue
 		}
+		s.counters.tokensExpired.Add(1)
+		end := c.bar
+		if newer.who.Role != c.who.Role {
+			end = c.expel
+		}
+		end(session.Refusal(s.opt.PeerID, session.CloseExpired,
+			"token-outdated: a newer token of yours says something else: come back with a fresh one"))
 	}
 }
 

@@ -478,6 +478,27 @@ func TestWhoMayRevoke(t *testing.T) {
 	})
 }
 
+// Who believes what clients say can send somebody away as well.
+func TestRevocationsInDevelopment(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{Identify: server.DevIdentity})
+	r.transaction("POST", "/v1/transactions?user=holly&role=host", `{"id": "sale", `+saleFields+`}`, http.StatusCreated)
+	alice := r.enter(ctx, "sale", servertest.Visitor{User: "alice"})
+	if status, _, text := r.call("POST", "/v1/revocations?user=alice", `{"user": "holly"}`); status != http.StatusForbidden {
+		t.Errorf("a party revokes: %d %s", status, text)
+	}
+	if status, _, text := r.call("POST", "/v1/revocations?user=holly&role=host", `{"user": "alice"}`); status != http.StatusCreated {
+		t.Fatalf("%d %s", status, text)
+	}
+	ended(t, ctx, alice, session.CloseRevoked)
+	if status, _, _ := r.call("GET", "/v1/transactions/sale?user=alice", ""); status != http.StatusForbidden {
+		t.Errorf("she is answered %d", status)
+	}
+	if n := r.srv.Counts().TokensRevoked; n != 1 {
+		t.Errorf("counted: %d", n)
+	}
+}
+
 // A token that was issued later and says something else ends older connections.
 func TestARoleThatChanges(t *testing.T) {
 	inOffice(t, server.Options{}, func(ctx context.Context, o *office) {
@@ -498,6 +519,14 @@ func TestARoleThatChanges(t *testing.T) {
 		ended(t, ctx, party, session.CloseExpired)
 		ended(t, ctx, same, session.CloseExpired)
 		o.whole(ctx, viewer)
+		began := time.Now()
+		must(bob.AwaitRoster(ctx, "Alice is a viewer", func(r *presence.Roster) bool {
+			alice := servertest.In(r, "alice")
+			return alice != nil && alice.Role == transaction.Viewer
+		}))
+		if after := time.Since(began); after > 2*time.Second {
+			t.Errorf("she is a viewer after %v: a role has no grace", after)
+		}
 		h := must(viewer.Pick(ctx, "price", "120"))
 		if r := must(servertest.AwaitTold[*presence.Rejected](ctx, viewer)); r.Code != transaction.CodeReadOnly || !slices.Contains(r.Changes, h) {
 			t.Errorf("rejected: %+v", r)

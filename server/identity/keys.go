@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -211,6 +212,9 @@ func fetchKeys(ctx context.Context, address string, log *slog.Logger) (*Keys, er
 	if err != nil {
 		return nil, errors.New("the address of the keys cannot be read")
 	}
+	if u.Scheme == "http" && !onThisMachine(u.Hostname()) {
+		log.Warn("the keys come over http, on which others can put theirs in their place: use https", "from", u.Redacted())
+	}
 	mustBeThere := false
 	find, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{address}, keyfunc.Override{
 		Client:                    &http.Client{Timeout: fetchWithin},
@@ -229,6 +233,11 @@ func fetchKeys(ctx context.Context, address string, log *slog.Logger) (*Keys, er
 		return nil, fmt.Errorf("fetch the keys from %s: %w", u.Redacted(), err)
 	}
 	return &Keys{log: log, set: findIn(find)}, nil
+}
+
+func onThisMachine(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 func findIn(find keyfunc.Keyfunc) *keySet {
