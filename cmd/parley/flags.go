@@ -36,6 +36,8 @@ func (f *clientFlags) Validate() error {
 		return fmt.Errorf("--server %q: want a URL such as ws://127.0.0.1:8080", f.Server)
 	case u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("--server %q: want a URL that begins with ws:// or wss://", f.Server)
+	case u.Query().Has("token"): // the URL is shown in messages
+		return errors.New("--server: give the token with --token or --token-file instead, where it is not shown")
 	case f.Timeout <= 0:
 		return errors.New("--timeout must be positive")
 	case f.Offline && f.Replica == "":

@@ -16,7 +16,7 @@ import (
 
 // tokenCmd makes tokens and the keys for them, and checks tokens.
 type tokenCmd struct {
-	NewKey string `help:"Make a key pair: FILE is for signing, FILE.pub.pem and FILE.jwks.json are for servers." placeholder:"FILE" type:"path" xor:"do"`
+	NewKey string `help:"Make a key pair: FILE is for signing, FILE.pub.pem and FILE.jwks.json are for servers." placeholder:"FILE" xor:"do"`
 	Key    string `help:"Sign a token with this private key (PEM) or secret." placeholder:"FILE" type:"path" xor:"do"`
 	Check  string `help:"Check a token, - for one on standard input, as a server with these --keys would." placeholder:"T" xor:"do"`
 
