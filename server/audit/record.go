@@ -33,17 +33,35 @@ func Write(src Source, key *Key) ([]byte, error) {
 
 // files makes all files but the statement.
 func (a *account) files() (files, error) {
-	report, err := a.report()
-	if err != nil {
-		return nil, err
+	fs := make(files, len(fileNames))
+	for _, name := range fileNames {
+		if name == fileStatement {
+			continue
+		}
+		content, err := a.file(name)
+		if err != nil {
+			return nil, err
+		}
+		fs[name] = content
 	}
-	return files{
-		fileDocument: bytes.Join(a.src.Changes, nil),
-		fileChanges:  a.changesJSONL(),
-		fileReceipts: a.receiptsJSONL(),
-		fileRecord:   a.recordJSON(),
-		fileReport:   report,
-	}, nil
+	return fs, nil
+}
+
+// file makes one of them.
+func (a *account) file(name string) ([]byte, error) {
+	switch name {
+	case fileDocument:
+		return bytes.Join(a.src.Changes, nil), nil
+	case fileChanges:
+		return a.changesJSONL(), nil
+	case fileReceipts:
+		return a.receiptsJSONL(), nil
+	case fileRecord:
+		return a.recordJSON(), nil
+	case fileReport:
+		return a.report()
+	}
+	panic("audit: no file of a record's: " + name)
 }
 
 // statement is what the signature of a record is over.
