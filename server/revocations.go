@@ -142,7 +142,7 @@ func (s *Server) takeBack(r *http.Request) (store.Revocation, error) {
 	}
 	s.revoked.add(revocation) // the commit point was before: from here on it is in force
 	s.log.Info("revoked", "users", revocation.User != "", "token", revocation.Token != "")
-	s.closeRevoked()
+	s.closeRevoked(revocation)
 	return revocation, nil
 }
 
@@ -182,11 +182,11 @@ func readRevocation(r *http.Request, now time.Time) (store.Revocation, error) {
 	return revocation, nil
 }
 
-// closeRevoked ends the connections of those that were revoked.
-func (s *Server) closeRevoked() {
-	now := time.Now()
+// closeRevoked ends the connections of those that were revoked. A connection that
+// is open has a token from before, whatever the clock of its issuer said.
+func (s *Server) closeRevoked(r store.Revocation) {
 	for _, c := range s.peers.all() {
-		if s.revoked.cover(c.who, now) {
+		if r.User != "" && c.who.User == r.User || r.Token != "" && c.who.Token == r.Token {
 			s.counters.tokensRevoked.Add(1)
 			c.expel(s.farewellOf(identity.ErrRevoked))
 		}
