@@ -178,3 +178,68 @@ func TestForeignActor(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestStatementsLies: everything is as it should be but the statement.
+func TestStatementsLies(t *testing.T) {
+	s := small(t)
+	fs, _ := verified(t, s)
+	whole, err := s.key.Public().Open(s.src.Transaction.Document(), string(fs[fileStatement]))
+	s.must(err)
+	for _, c := range []struct {
+		name string
+		lie  func(c *Checkpoint)
+		want string
+	}{
+		{"size", func(c *Checkpoint) { c.Size++ }, "the log has 5 receipts there, and 4 in receipts.jsonl"},
+		{"no size", func(c *Checkpoint) { c.Size = -4 }, "the log has -4 receipts there"},
+		{"root", func(c *Checkpoint) { c.Root[0] ^= 1 }, "the root of the receipts is"},
+		{"another document", func(c *Checkpoint) { c.Origin = s.key.Public().Origin(transaction.ID("x").Document()) }, "is of the log"},
+		{"no document", func(c *Checkpoint) { c.Origin = "parley-test/x" }, "its first line"},
+		{"another name", func(c *Checkpoint) { c.Origin = "x/y" }, `it is by "x", and the key is that of "parley-test"`},
+		{"heads", func(c *Checkpoint) { c.Says[2].Text = strings.Repeat("0", 64) }, "line 6 is"},
+		{"format", func(c *Checkpoint) { c.Says[0].Text = "parley-record/2" }, "line 4 is"},
+		{"a word more", func(c *Checkpoint) { c.Says = append(c.Says, Saying{"so", "what"}) }, `line 12 is "so what", and should be ""`},
+		{"another order", func(c *Checkpoint) { c.Says[0], c.Says[1] = c.Says[1], c.Says[0] }, "line 4 is"},
+		{"a file not named", func(c *Checkpoint) { c.Says = c.Says[:7] }, "it does not say what report.html holds"},
+		{"a file twice", func(c *Checkpoint) { c.Says = append(c.Says, c.Says[7]) }, "line 12 is"},
+		{"a file of another hash", func(c *Checkpoint) { c.Says[7].Text = "report.html " + strings.Repeat("0", 64) }, "report.html is not the file that was signed"},
+	} {
+		lie := whole
+		lie.Says = slices.Clone(whole.Says)
+		c.lie(&lie)
+		signed, err := s.key.Sign(lie)
+		s.must(err)
+		_, err = Verify(mustPack(t, fs.with(fileStatement, []byte(signed))), s.key.Public(), nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+	}
+}
+
+// TestRecordsLies: record.json is about something else than the log.
+func TestRecordsLies(t *testing.T) {
+	s := sale(t)
+	fs, _ := verified(t, s)
+	text := string(fs[fileRecord])
+	hashes := s.hashes(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+	for _, c := range []struct{ name, old, instead, want string }{
+		{"earlier heads", hashes[11].String() + "\"\n  ],\n  \"log\"", hashes[8].String() + "\"\n  ],\n  \"log\"", "change 11 came to the log after all that the record is about"},
+		{"heads that there are not", hashes[11].String() + "\"\n  ],\n  \"log\"", strings.Repeat("0", 64) + "\"\n  ],\n  \"log\"", "there is no change 000"},
+		{"no heads", `"` + hashes[11].String() + "\"\n  ],\n  \"log\"", "],\n  \"log\"", "change 11 came to the log after"},
+		{"another format", Format, "parley-record/2", `its format is "parley-record/2", and this program reads "parley-record/1"`},
+		{"no transaction", `"transaction": "sale-14-harbour-road"`, `"transaction": "a b"`, "only A-Z"},
+		{"another policy", `"reopen"`, `"lock"`, "report.html does not say what the changes say"},
+		{"another party", "\"alice\",\n    \"bob\"\n  ],\n  \"quorum\"", "\"alice\",\n    \"carol\"\n  ],\n  \"quorum\"", "report.html does not say what the changes say"},
+		{"another value", `"value": 405000`, `"value": 405001`, `record.json does not say what the changes say, from line`},
+		{"another key", `"quorum": 0`, `"quota": 0`, "unknown field"},
+	} {
+		if !strings.Contains(text, c.old) {
+			t.Fatalf("%s: there is no %q", c.name, c.old)
+		}
+		bad := fs.with(fileRecord, []byte(strings.Replace(text, c.old, c.instead, 1)))
+		_, err := Verify(resign(t, bad, s.key), s.key.Public(), nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+	}
+}

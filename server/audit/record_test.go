@@ -276,6 +276,11 @@ func TestReportIsClosed(t *testing.T) {
 }
 
 func TestSettingsInWords(t *testing.T) {
+	for policy, want := range map[presence.Policy]string{presence.Lock: "locks the transaction", presence.Reopen: "opens the transaction again", "x": "is not known: x"} {
+		if got := policyText(policy); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", policy, got, want)
+		}
+	}
 	for _, c := range []struct {
 		set  presence.Settings
 		want string

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"parley/crdt/transaction"
+	"parley/sync/presence"
 )
 
 // The template is a part of the record's format: other bytes of it are another
@@ -168,11 +169,11 @@ func (a *account) ruleText() string {
 	return fmt.Sprintf("%d of %s", set.Quorum, and(set.Parties))
 }
 
-func policyText[P ~string](policy P) string {
+func policyText(policy presence.Policy) string {
 	switch policy {
-	case "lock":
+	case presence.Lock:
 		return "An agreement locks the transaction: later changes are refused."
-	case "reopen":
+	case presence.Reopen:
 		return "A change after an agreement opens the transaction again."
 	}
 	return "What becomes of changes after an agreement is not known: " + shown(string(policy))
