@@ -165,6 +165,32 @@ func TestWhatBecameOfPicks(t *testing.T) {
 	}
 }
 
+// TestSettledByWithdrawal: of all that was picked, or of what one knew.
+func TestSettledByWithdrawal(t *testing.T) {
+	s := newScene(t, "withdrawn")
+	withdraw := func(e *transaction.Edit) error { return e.Withdraw("f") }
+	mine := s.replica()
+	first := s.make(mine, "bob", picks("f", "1", ""))
+	second := s.make(mine, "bob", withdraw)
+	s.pick("alice", "f", "2", "")
+	s.arrive("bob", first)
+	s.arrive("bob", second)
+	mine = s.replica()
+	first = s.make(mine, "bob", picks("f", "3", ""))
+	s.pick("alice", "f", "4", "")
+	s.arrive("bob", first)
+	s.edit("alice", withdraw)
+	fs, f := verified(t, s)
+	if len(f.Contested) != 0 {
+		t.Errorf("%+v", f)
+	}
+	for _, part := range []string{"bob withdrew a pick, which left 2 by alice, ", "alice withdrew what was picked, "} {
+		if !bytes.Contains(fs[fileReport], []byte(part)) {
+			t.Errorf("the report does not say %q", part)
+		}
+	}
+}
+
 // TestHostsEdits: a source is that which the field named when it was picked.
 func TestHostsEdits(t *testing.T) {
 	s := newScene(t, "edited")

@@ -46,7 +46,8 @@ type ending struct {
 // knew of the others', and what settled it.
 type contest struct {
 	picks   []*pickStory
-	settled *ending // nil: it is open
+	settled *ending    // nil: it is open
+	left    *pickStory // the one that a withdrawal of the others left, nil: none
 }
 
 // teller reads the changes in the heads' past once more, one by one, for what is
@@ -123,8 +124,11 @@ func (t *teller) provenance(p *transaction.Pick) (source string, offered bool) {
 
 // contend notes who stands beside whom after an event.
 func (story *fieldStory) contend(t *teller, end *ending) {
-	sel, _ := t.state.Selection(story.name)
+	sel, picked := t.state.Selection(story.name)
 	if !sel.Contested() {
+		if story.open != nil && picked && end.pick == nil {
+			story.open.left = t.picks[sel.Winner().Op]
+		}
 		if story.open != nil {
 			story.open.settled, story.open = end, nil
 		}

@@ -24,7 +24,7 @@ func (a *account) disputes(v *reportView) {
 				view.Picks = append(view.Picks, p.view())
 			}
 			if c.settled != nil {
-				view.Settled = c.settled.text()
+				view.Settled = c.settlement()
 			}
 			v.Contests = append(v.Contests, view)
 		}
@@ -57,11 +57,17 @@ func overruledOf(label string, p *pickStory, e *ending) overruledView {
 	return v
 }
 
-func (e *ending) text() string {
-	if e.pick == nil {
-		return fmt.Sprintf("%s withdrew what was picked, %s (receipt %d)", shown(e.by), timeText(e.received), e.n)
+// settlement says how a contest ended.
+func (c *contest) settlement() string {
+	e := c.settled
+	what := "withdrew what was picked"
+	switch {
+	case e.pick != nil:
+		what = fmt.Sprintf("picked %s, knowing of the picks above", clip(valueText(e.pick.Value)))
+	case c.left != nil:
+		what = fmt.Sprintf("withdrew a pick, which left %s by %s", clip(valueText(c.left.Value)), shown(c.left.By))
 	}
-	return fmt.Sprintf("%s picked %s, knowing of the picks above, %s (receipt %d)", shown(e.by), clip(valueText(e.pick.Value)), timeText(e.received), e.n)
+	return fmt.Sprintf("%s %s, %s (receipt %d)", shown(e.by), what, timeText(e.received), e.n)
 }
 
 // timeline shows the whole log, and between the changes the agreements.
