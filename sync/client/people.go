@@ -33,14 +33,15 @@ type people struct {
 	resolutions []presence.Resolution
 
 	ready      readiness
+	taken      bool   // what was said was taken back, and the server may not know yet
+	sayUnready bool   // it is to be told, on this connection
 	field      string // where our user is
 	sayField   bool
-	sayUnready bool
 }
 
 // begin starts a conversation, which the server knows nothing of.
 func (p *people) begin() {
-	p.sayField, p.sayUnready = p.field != "", false
+	p.sayField, p.sayUnready = p.field != "", p.taken
 	p.ready.asked, p.ready.say, p.ready.shown = false, false, false
 }
 
@@ -51,7 +52,7 @@ func (p *people) next() []byte {
 		p.sayUnready = false
 		return presence.Encode(presence.Unready{})
 	case p.ready.say:
-		p.ready.say = false
+		p.ready.say, p.ready.said = false, true
 		return presence.Encode(presence.Ready{Heads: p.ready.heads})
 	case p.sayField:
 		p.sayField = false
@@ -117,6 +118,7 @@ func (k *keeper) takeRoster(r *presence.Roster) {
 func (k *keeper) takeLapse(l *presence.Lapsed) {
 	k.people.noteLapse(l.User, l.Because)
 	if l.User == k.people.user {
+		k.people.taken = false // there is nothing left to take back
 		k.people.ready.end(&NotReadyError{Code: CodeLapsed, Message: "a change undid it", Because: &l.Because})
 	}
 }

@@ -336,3 +336,40 @@ func TestCallbacksEnd(t *testing.T) {
 		t.Errorf("ready after the end: %v", err)
 	}
 }
+
+// Who takes it back while the connection is lost is not ready after it, although
+// the server has kept the user's place.
+func TestUnreadyWhileAway(t *testing.T) {
+	srv := startServer(t)
+	bob := deal(t, srv, "bob")[0]
+	way := &line{}
+	alice := open(t, Options{Server: srv.url(), User: "alice", Dial: way.dial})
+	put(t, alice, "price")
+	heads := same(t, alice, bob)
+	ready(t, alice, heads)
+	way.set(true)
+	until(t, alice, "away", func(v View) bool { return v.Status.State == Reconnecting })
+	check(t, alice.Unready(t.Context()))
+	way.set(false)
+	alice.Reconnect()
+	until(t, bob, "alice back, and not ready", func(v View) bool {
+		p, _ := here(v, "alice")
+		return p.State == presence.Online && !p.Ready
+	})
+	ready(t, alice, heads) // and may be again
+	isReady(t, bob, "alice")
+}
+
+// Whose confirmation of something else is refused is not ready for what was
+// confirmed before, either.
+func TestReadyForSomethingElse(t *testing.T) {
+	srv := startServer(t)
+	c := deal(t, srv, "alice", "bob")
+	alice, bob := c[0], c[1]
+	earlier := same(t, alice, bob)
+	put(t, alice, "price")
+	ready(t, alice, same(t, alice, bob))
+	isReady(t, bob, "alice")
+	refusedWith(t, alice, earlier, presence.CodeStale)
+	until(t, bob, "alice not ready", func(v View) bool { p, ok := here(v, "alice"); return ok && !p.Ready })
+}

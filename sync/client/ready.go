@@ -33,6 +33,7 @@ type readiness struct {
 	heads     []crdt.Hash // nil: nothing
 	say       bool        // the server is to be told
 	asked     bool        // it was, on this connection
+	said      bool        // it may know, from whatever connection
 	shown     bool        // and has shown us ready there
 	confirmed bool        // or on an earlier one
 	waiters   []chan error
@@ -88,14 +89,21 @@ func (c *Client) Ready(ctx context.Context, heads []crdt.Hash) error {
 }
 
 // Unready takes back what was confirmed, on this and every other connection of
-// the user. Without a connection it takes back that it be restored.
+// the user. Without a connection the server hears of it when there is one; until
+// then the user may be ready there, for the grace.
 func (c *Client) Unready(ctx context.Context) error {
 	return c.postIn(ctx, func(k *keeper) {
 		k.people.ready.end(errTakenBack)
-		k.people.sayUnready = k.talk != nil
-		k.dirty = true
-		k.wakeWriter()
+		k.takeBack()
 	})
+}
+
+// takeBack tells the server that our user is not ready, now or on the next
+// connection, until it has shown that it knows.
+func (k *keeper) takeBack() {
+	k.people.taken, k.people.sayUnready = true, k.talk != nil
+	k.dirty = true
+	k.wakeWriter()
 }
 
 // Focus tells the others at which field the user is, "" at none.
@@ -115,8 +123,12 @@ func (k *keeper) wantReady(heads []crdt.Hash, done chan error) {
 		return
 	}
 	if !slices.Equal(r.heads, heads) {
+		said := r.said
 		r.end(errTakenBack)
 		r.heads = heads
+		if said { // these may be refused, and then nothing is confirmed
+			k.takeBack()
+		}
 	}
 	if r.shown {
 		done <- nil
@@ -133,9 +145,11 @@ func (k *keeper) giveUpWaiting(done chan error) {
 		return
 	}
 	if r.waiters = slices.DeleteFunc(r.waiters, func(w chan error) bool { return w == done }); len(r.waiters) == 0 && !r.confirmed {
-		k.people.sayUnready = r.asked && k.talk != nil
+		said := r.said
 		*r = readiness{}
-		k.wakeWriter()
+		if said {
+			k.takeBack()
+		}
 	}
 }
 
@@ -189,13 +203,19 @@ func (k *keeper) causeSince(heads []crdt.Hash) (because presence.Cause) {
 
 // checkReady compares what the server says of us with what we asked for.
 func (k *keeper) checkReady() {
-	r := &k.people.ready
-	me, here := k.people.me()
+	p := &k.people
+	r := &p.ready
+	me, here := p.me()
+	isReady := here && me.Ready
+	if p.taken && !p.sayUnready && !isReady {
+		p.taken = false
+	}
 	switch {
-	case r.heads == nil || !r.asked || r.say || !slices.Equal(k.people.roster.Heads, r.heads):
+	case r.heads == nil || !r.asked || r.say || !slices.Equal(p.roster.Heads, r.heads):
 		return
-	case here && me.Ready:
+	case isReady:
 		r.shown, r.confirmed = true, true
+		p.taken = false
 		r.answer(nil)
 	case r.shown:
 		r.end(nil) // taken back on another connection of ours
