@@ -117,7 +117,7 @@ func (k *keeper) takeRoster(r *presence.Roster) {
 // takeLapse takes note of somebody's lapse.
 func (k *keeper) takeLapse(l *presence.Lapsed) {
 	k.people.noteLapse(l.User, l.Because)
-	if l.User == k.people.user {
+	if l.User == k.people.user && !k.confirmedSince(l.Because.Change) {
 		k.people.taken = false // there is nothing left to take back
 		k.people.ready.end(&NotReadyError{Code: CodeLapsed, Message: "a change undid it", Because: &l.Because})
 	}

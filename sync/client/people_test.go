@@ -373,3 +373,42 @@ func TestReadyForSomethingElse(t *testing.T) {
 	refusedWith(t, alice, earlier, presence.CodeStale)
 	until(t, bob, "alice not ready", func(v View) bool { p, ok := here(v, "alice"); return ok && !p.Ready })
 }
+
+// A lapse that is told late is not of what was confirmed since.
+func TestALateLapse(t *testing.T) {
+	srv := startServer(t)
+	c := deal(t, srv, "alice", "bob")
+	alice, bob := c[0], c[1]
+	change := put(t, alice, "price")
+	heads := same(t, alice, bob)
+	ready(t, alice, heads)
+	check(t, alice.post(func(k *keeper) {
+		k.heed(&presence.Lapsed{User: "alice", Because: presence.Cause{Field: "price", User: "alice", Change: change}})
+		k.dirty = true
+	}))
+	if v := alice.View(); !slices.Equal(v.Ready, heads) {
+		t.Errorf("ready for %v, want %v", v.Ready, heads)
+	}
+}
+
+// The roster makes up for a lapse that was lost.
+func TestALostLapse(t *testing.T) {
+	srv := startServer(t)
+	c := deal(t, srv, "alice", "bob")
+	alice, bob := c[0], c[1]
+	put(t, alice, "price")
+	heads := same(t, alice, bob)
+	ready(t, alice, heads)
+	because := presence.Cause{Field: "price", User: "bob", Change: crdt.Hash{1}}
+	check(t, alice.post(func(k *keeper) {
+		k.heed(&presence.Roster{
+			Heads:        []crdt.Hash{because.Change},
+			Participants: []presence.Participant{{User: "alice", Role: transaction.Party, State: presence.Online, Lapsed: &because}},
+		})
+		k.dirty = true
+	}))
+	v := alice.View()
+	if v.Ready != nil || len(v.Lapses) != 1 || v.Lapses[0].User != "alice" || v.Lapses[0].Because != because {
+		t.Errorf("ready for %v, lapses %+v", v.Ready, v.Lapses)
+	}
+}

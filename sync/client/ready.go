@@ -201,6 +201,14 @@ func (k *keeper) causeSince(heads []crdt.Hash) (because presence.Cause) {
 	return because
 }
 
+// confirmedSince reports whether a change was part of what is confirmed, and so
+// does not undo it: the server may say after the change what it undid.
+func (k *keeper) confirmedSince(change crdt.Hash) bool {
+	r, g := &k.people.ready, k.replica.graph()
+	i, here := g.Index(change)
+	return r.heads != nil && here && !slices.Contains(g.Since(r.heads), i)
+}
+
 // checkReady compares what the server says of us with what we asked for.
 func (k *keeper) checkReady() {
 	p := &k.people
@@ -210,9 +218,17 @@ func (k *keeper) checkReady() {
 	if p.taken && !p.sayUnready && !isReady {
 		p.taken = false
 	}
+	asked := r.heads != nil && r.asked && !r.say
+	same := slices.Equal(p.roster.Heads, r.heads)
 	switch {
-	case r.heads == nil || !r.asked || r.say || !slices.Equal(p.roster.Heads, r.heads):
+	case !asked || !same && !r.shown:
 		return
+	case !same: // and we were not told
+		var because presence.Cause
+		if me.Lapsed != nil {
+			because = *me.Lapsed
+		}
+		k.takeLapse(&presence.Lapsed{User: p.user, Because: because})
 	case isReady:
 		r.shown, r.confirmed = true, true
 		p.taken = false
