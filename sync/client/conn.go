@@ -210,7 +210,7 @@ func (c *Client) receive(data []byte) error {
 }
 
 // write sends what the keeper has to say whenever there is something. When
-// parting ends, it says goodbye, and the server closes.
+// parting ends, it says the last of that and goodbye, and the server closes.
 func (c *Client) write(ctx, parting context.Context, conn Conn, server wire.PeerID) error {
 	for {
 		select {
@@ -218,22 +218,29 @@ func (c *Client) write(ctx, parting context.Context, conn Conn, server wire.Peer
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-parting.Done():
+			if err := c.say(ctx, conn, server); err != nil {
+				return err
+			}
 			return c.part(ctx, conn, parting.Err())
 		}
 		if err := gather(ctx); err != nil {
 			return err
 		}
-		for {
-			m, err := c.pull(server)
-			if err != nil {
-				return err
-			}
-			if m == nil {
-				break
-			}
-			if err := conn.Write(ctx, wire.Append(nil, m)); err != nil {
-				return err
-			}
+		if err := c.say(ctx, conn, server); err != nil {
+			return err
+		}
+	}
+}
+
+// say sends all that there is to say.
+func (c *Client) say(ctx context.Context, conn Conn, server wire.PeerID) error {
+	for {
+		m, err := c.pull(server)
+		if err != nil || m == nil {
+			return err
+		}
+		if err := conn.Write(ctx, wire.Append(nil, m)); err != nil {
+			return err
 		}
 	}
 }
