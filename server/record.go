@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"parley/crdt"
 	"parley/crdt/transaction"
@@ -24,6 +25,32 @@ type ledger struct {
 	settings    presence.Settings
 	resolutions []presence.Resolution
 }
+
+const (
+	// maxTurns is how many requests for records and proofs are answered at once: each
+	// holds a whole history in memory, several times over.
+	maxTurns = 2
+	// turnWithin is how long others wait.
+	turnWithin = 20 * time.Second
+)
+
+// inTurn answers few such requests at once, and lets the others wait.
+func (s *Server) inTurn(answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), turnWithin)
+		defer cancel()
+		if err := s.turns.Acquire(ctx, 1); err != nil {
+			w.Header().Set("Retry-After", "10")
+			s.answer(w, 0, nil, newProblem(http.StatusServiceUnavailable, codeBusy, "too many records are asked for at once: try again"))
+			return
+		}
+		defer s.turns.Release(1)
+		answer(w, r)
+	}
+}
+
+// codeBusy turns away for now.
+const codeBusy crdt.Code = "busy"
 
 // ledger reads one for a request, which must be of somebody who may have it.
 func (s *Server) ledger(r *http.Request) (*ledger, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/sync/semaphore"
 
 	"parley/crdt"
 	"parley/server/compact"
@@ -33,6 +34,7 @@ type Server struct {
 
 	docs    registry
 	peers   peers
+	turns   *semaphore.Weighted // requests that take as long as a history is
 	revoked revocations
 	quotas  *quotas
 
@@ -65,6 +67,7 @@ func New(st *store.Store, opt Options) (*Server, error) {
 			Presence: presence.Config{Grace: opt.Grace},
 		},
 		jobs:   make(chan compactJob, maxCompactJobs),
+		turns:  semaphore.NewWeighted(maxTurns),
 		quotas: newQuotas(opt.Quotas),
 		peers:  peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
@@ -93,10 +96,10 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/transactions", s.createTransaction)
 	mux.HandleFunc("GET /v1/transactions/{id}", s.showTransaction)
 	mux.HandleFunc("GET /v1/transactions/{id}/history", s.showHistory)
-	mux.HandleFunc("GET /v1/transactions/{id}/export", s.export)
-	mux.HandleFunc("GET /v1/transactions/{id}/checkpoint", s.checkpoint)
-	mux.HandleFunc("GET /v1/transactions/{id}/proof/inclusion", s.proveInclusion)
-	mux.HandleFunc("GET /v1/transactions/{id}/proof/consistency", s.proveConsistency)
+	mux.HandleFunc("GET /v1/transactions/{id}/export", s.inTurn(s.export))
+	mux.HandleFunc("GET /v1/transactions/{id}/checkpoint", s.inTurn(s.checkpoint))
+	mux.HandleFunc("GET /v1/transactions/{id}/proof/inclusion", s.inTurn(s.proveInclusion))
+	mux.HandleFunc("GET /v1/transactions/{id}/proof/consistency", s.inTurn(s.proveConsistency))
 	mux.HandleFunc("GET /v1/key", s.showKey)
 	mux.HandleFunc("POST /v1/revocations", s.revoke)
 	mux.HandleFunc("GET /v1/revocations", s.showRevocations)
