@@ -15,7 +15,8 @@ const (
 	// to as many.
 	crowd = 50
 	// settleWithin is how long a roster may wait for the disk: what is contested
-	// is costly to tell as of earlier heads.
+	// is costly to tell as of earlier heads, and who has taken back a confirmation
+	// that is in an agreement should hear of that first.
 	settleWithin = time.Second
 )
 
@@ -46,7 +47,7 @@ func (r *Room) nextBroadcast() time.Time {
 		return time.Time{}
 	}
 	wake := r.teller.last.Add(r.pause())
-	if !r.subject.Settled() {
+	if !r.subject.Settled() || r.Sealing() {
 		wake = later(wake, r.teller.since.Add(settleWithin))
 	}
 	return wake

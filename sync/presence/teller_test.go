@@ -146,6 +146,21 @@ func TestRostersWaitForTheDisk(t *testing.T) {
 	s.wakes(-1)
 }
 
+// While an agreement is on its way to the disk, too: who is shown not ready any
+// more has heard of it.
+func TestRostersWaitForAnAgreement(t *testing.T) {
+	s := newScene(t, presence.Settings{})
+	s.parties("alice", "bob")
+	s.ready(1)
+	s.wait(time.Second)
+	s.told(s.ready(2))
+	s.told(s.step(presence.Heard{Conn: 1, Message: presence.Unready{}}))
+	s.wakes(time.Second)
+	s.told(s.step(presence.Stored{}))
+	s.told(s.wait(pause), "all: roster 4")
+	s.wakes(-1)
+}
+
 // A roster is as long as there are people, and goes to as many.
 func TestCrowds(t *testing.T) {
 	for _, c := range []struct {
