@@ -18,7 +18,7 @@ func standing(r *presence.Roster, me string) string {
 	}
 	ready, missing := 0, []string{}
 	for _, user := range r.Needed {
-		if i := indexOf(r, user); i >= 0 && r.Participants[i].Ready {
+		if isReady(r, user) {
 			ready++
 			continue
 		}
@@ -54,6 +54,14 @@ func asYou(users []string, me string) []string {
 
 func indexOf(r *presence.Roster, user string) int {
 	return slices.IndexFunc(r.Participants, func(p presence.Participant) bool { return p.User == user })
+}
+
+func isReady(r *presence.Roster, user string) bool {
+	if r == nil {
+		return false
+	}
+	i := indexOf(r, user)
+	return i >= 0 && r.Participants[i].Ready
 }
 
 // and lists names as people do.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -151,10 +152,8 @@ func (c *readyCmd) wait(ctx context.Context, io streams, cl *client.Client, head
 	shown := make(map[string]string)
 	var v client.View
 	for v = range cl.Watch(waiting) {
-		for i := range v.Resolutions {
-			if r := &v.Resolutions[i]; r.Over(crdt.SortHashes(heads)) {
-				return c.agreed(io, r)
-			}
+		if r := agreement(v, heads); r != nil {
+			return c.agreed(io, r)
 		}
 		for _, l := range v.Lapses {
 			if l.User == cl.User() && l.N > lapsed {
@@ -171,8 +170,12 @@ func (c *readyCmd) wait(ctx context.Context, io streams, cl *client.Client, head
 			tellOthers(io, cl.User(), v, shown)
 		}
 	}
-	if ctx.Err() != nil {
-		return c.interrupted(ctx, c.withdraw(cl))
+	r, err := c.withdraw(cl, heads)
+	switch {
+	case r != nil:
+		return errors.Join(c.agreed(io, r), err)
+	case ctx.Err() != nil:
+		return c.interrupted(ctx, err)
 	}
 	if err := c.print(io, readyOutcome{Outcome: "waiting", Heads: hashTexts(heads)}); err != nil {
 		return err
@@ -181,17 +184,39 @@ func (c *readyCmd) wait(ctx context.Context, io streams, cl *client.Client, head
 	if v.Roster != nil {
 		text += ": " + standing(v.Roster, cl.User())
 	}
-	return errors.Join(&codedError{exitWaiting, errors.New(text)}, c.withdraw(cl))
+	return errors.Join(&codedError{exitWaiting, errors.New(text)}, err)
 }
 
-// withdraw takes the confirmation back, whatever other connections there are.
-func (c *readyCmd) withdraw(cl *client.Client) error {
+// agreement returns the one over heads, nil if none is known.
+func agreement(v client.View, heads []crdt.Hash) *presence.Resolution {
+	heads = crdt.SortHashes(slices.Clone(heads))
+	for i := range v.Resolutions {
+		if r := &v.Resolutions[i]; r.Over(heads) {
+			return r
+		}
+	}
+	return nil
+}
+
+// withdraw takes the confirmation back, whatever other connections there are. If
+// it was too late, it returns the agreement.
+func (c *readyCmd) withdraw(cl *client.Client, heads []crdt.Hash) (*presence.Resolution, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	defer cancel()
 	if err := cl.Unready(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return cl.Close(ctx)
+	var v client.View
+	for v = range cl.Watch(ctx) { // until the server has shown that it knows
+		if agreement(v, heads) != nil || v.Status.State != client.Online || !isReady(v.Roster, cl.User()) {
+			break
+		}
+	}
+	r, err := agreement(v, heads), cl.Close(ctx)
+	if r == nil && (v.Status.State != client.Online || ctx.Err() != nil) {
+		err = errors.Join(errors.New("the server did not hear of it: until it gives you up you are ready there"), err)
+	}
+	return r, err
 }
 
 // tellOthers prints what is new about who is here and how it stands.
