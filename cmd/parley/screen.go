@@ -13,7 +13,6 @@ import (
 	"parley/crdt"
 	"parley/crdt/transaction"
 	"parley/sync/client"
-	"parley/sync/presence"
 )
 
 // screen is the state of parley join's terminal program, as bubbletea has it:
@@ -136,7 +135,7 @@ func (m *screen) see(v client.View) {
 		if l.N > m.lapsed {
 			m.lapsed = l.N
 			if l.User == m.user {
-				l.User = "you"
+				l.User, l.Because.User = "you", m.who(l.Because.User)
 				m.note = lapseText(l, v.Fields)
 			}
 		}
@@ -258,7 +257,7 @@ const readyWithin = 10 * time.Second
 
 // toggleReady confirms what is on the screen, or takes it back.
 func (m *screen) toggleReady() tea.Cmd {
-	heads, is := m.view.Heads, m.view.Ready != nil || m.amReady()
+	heads, is := m.view.Heads, m.amReady()
 	return m.try(func(ctx context.Context) (crdt.Hash, error) {
 		ctx, cancel := context.WithTimeout(ctx, readyWithin)
 		defer cancel()
@@ -269,11 +268,13 @@ func (m *screen) toggleReady() tea.Cmd {
 	})
 }
 
-// amReady reports whether the user is, by whatever connection.
+// amReady reports whether the user is, by whatever connection. Without one of ours
+// the roster is how it was, and what counts is what we will say.
 func (m *screen) amReady() bool {
-	return m.view.Roster != nil && slices.ContainsFunc(m.view.Roster.Participants, func(p presence.Participant) bool {
-		return p.User == m.user && p.Ready
-	})
+	if m.view.Ready != nil || m.view.Status.State != client.Online {
+		return m.view.Ready != nil
+	}
+	return isReady(m.view.Roster, m.user)
 }
 
 func (m *screen) withdraw() tea.Cmd {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -242,6 +243,32 @@ func TestKeys(t *testing.T) {
 	want := "pick date \"1 Dec\"|option price c|withdraw price|reconnect|option price b|option price b|ready ab" + strings.Repeat("0", 62) + "|unready"
 	if got := strings.Join(d.did, "|"); got != want {
 		t.Errorf("did %s\nwant %s", got, want)
+	}
+}
+
+// Who takes it back without a connection sees that, and may change their mind.
+func TestUnreadyWhileAway(t *testing.T) {
+	d, v := &done{}, present(aView(), true)
+	v.Heads, v.Status = []crdt.Hash{{0xab}}, client.Status{State: client.Reconnecting}
+	m := aScreen(d, v)
+	press(m, "y")
+	v.Ready = nil // and the roster is as it was
+	m.Update(viewMsg(v))
+	if text := ansi.Strip(m.text()); strings.Contains(text, "you ready") || !strings.Contains(text, "y ready") {
+		t.Errorf("the screen shows\n%s", text)
+	}
+	press(m, "y")
+	if want := []string{"unready", "ready ab" + strings.Repeat("0", 62)}; !slices.Equal(d.did, want) {
+		t.Errorf("did %q, want %q", d.did, want)
+	}
+}
+
+// Whose own change undid it reads so.
+func TestOwnLapse(t *testing.T) {
+	v := aView()
+	v.Lapses = []client.Lapse{{N: 1, User: "alice", Because: presence.Cause{Field: "price", User: "alice"}}}
+	if m := aScreen(&done{}, v); m.note != "you are not ready any more: you changed Price" {
+		t.Errorf("note: %q", m.note)
 	}
 }
 

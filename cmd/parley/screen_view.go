@@ -42,7 +42,7 @@ func (m *screen) View() tea.View {
 func (m *screen) text() string {
 	var body []string
 	keys := "↑↓←→ move  enter pick  e type  w withdraw  y ready  r reconnect  h history  q quit"
-	if m.view.Ready != nil || m.amReady() {
+	if m.amReady() {
 		keys = strings.Replace(keys, "y ready", "y not ready", 1)
 	}
 	switch {
@@ -157,6 +157,9 @@ func (m *screen) peopleLines() []string {
 	}
 	var people []string
 	for _, p := range r.Participants {
+		if p.User == m.user && m.view.Status.State != client.Online {
+			p.Ready = m.amReady()
+		}
 		people = append(people, m.person(p))
 	}
 	return append([]string{strings.Join(people, "  ")}, lines...)
