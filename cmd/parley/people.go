@@ -31,6 +31,9 @@ func standing(r *presence.Roster, me string) string {
 		missing[i] = name
 	}
 	text := fmt.Sprintf("%d of %d ready", ready, r.Quorum)
+	if notAsked(r, me) {
+		text = "you are not asked, " + text
+	}
 	more := r.Quorum - ready
 	if len(missing) > more {
 		return fmt.Sprintf("%s, waiting for %d of %s", text, more, and(missing))
@@ -42,6 +45,12 @@ func standing(r *presence.Roster, me string) string {
 		missing = append(missing, fmt.Sprintf("%d other parties", unknown))
 	}
 	return text + ", waiting for " + and(missing)
+}
+
+// notAsked reports whether a user is a party who may confirm, but does not count.
+func notAsked(r *presence.Roster, user string) bool {
+	i := indexOf(r, user)
+	return i >= 0 && r.Participants[i].Role == transaction.Party && !slices.Contains(r.Needed, user)
 }
 
 func asYou(users []string, me string) []string {

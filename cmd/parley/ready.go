@@ -83,7 +83,11 @@ func (c *readyCmd) Run(io streams) (err error) {
 		return c.notReady(ctx, io, v, heads, err)
 	}
 	if !c.JSON {
-		fmt.Fprintf(io.out, "you are ready for this\n")
+		text := "you are ready for this"
+		if r := cl.View().Roster; r != nil && notAsked(r, cl.User()) {
+			text += ", but not one of those who must agree"
+		}
+		fmt.Fprintln(io.out, text)
 	}
 	lapsed := 0
 	for _, l := range v.Lapses { // of earlier confirmations
@@ -214,7 +218,7 @@ func (c *readyCmd) withdraw(cl *client.Client, heads []crdt.Hash) (*presence.Res
 	}
 	r, err := agreement(v, heads), cl.Close(ctx)
 	if r == nil && (v.Status.State != client.Online || ctx.Err() != nil) {
-		err = errors.Join(errors.New("the server did not hear of it: until it gives you up you are ready there"), err)
+		err = errors.Join(errors.New("the server could not be told: to it you may be ready until its grace is over"), err)
 	}
 	return r, err
 }

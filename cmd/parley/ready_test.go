@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,23 @@ func TestReady(t *testing.T) {
 	says(t, p.url, exitOK, "(resolution 1)", "ready", "deal", "--user", "alice")
 	says(t, p.url, exitOK, "saved", "pick", "deal", "price", "120", "--user", "bob")
 	says(t, p.url, exitOK, "agreed on before, but not on this", "show", "deal")
+}
+
+// Whose confirmation does not count is told so.
+func TestReadyOfSomebodyElse(t *testing.T) {
+	p := serve(t, t.TempDir())
+	file := filepath.Join(t.TempDir(), "named.json")
+	check(t, os.WriteFile(file, []byte(`{"fields": {"price": {"label": "Price"}}, "parties": ["alice", "bob"]}`), 0o600))
+	says(t, p.url, exitOK, "created", "open", "deal", "--fields", file, "--user", "holly")
+	says(t, p.url, exitOK, "saved", "pick", "deal", "price", "100", "--user", "alice")
+	out := says(t, p.url, exitWaiting, "you are ready for this, but not one of those who must agree\n", "ready", "deal", "--user", "mallory", "--wait", "50ms")
+	if !strings.Contains(out, "you are not asked, 0 of 2 ready, waiting for alice (not here) and bob (not here)") {
+		t.Errorf("printed\n%s", out)
+	}
+	out = says(t, p.url, exitWaiting, "you are ready for this\n", "ready", "deal", "--user", "alice", "--wait", "50ms")
+	if strings.Contains(out, "not asked") {
+		t.Errorf("printed\n%s", out)
+	}
 }
 
 // headsOf returns what show prints after "heads".
