@@ -166,7 +166,7 @@ func TestALockedTransactionTakesNoFields(t *testing.T) {
 	}
 	// A request may not open it and change it at once, nor change half.
 	status, _, text = r.call("POST", hostPath, strings.Replace(otherFields, `"fields"`, `"policy": "reopen", "fields"`, 1))
-	if status != 422 {
+	if status != 422 || !strings.Contains(string(text), "without changing any field") {
 		t.Errorf("fields and the policy: %d %s", status, text)
 	}
 	if now := r.transaction("GET", salePath, "", 200); now.Policy != "lock" || !slices.Equal(now.Heads, agreed.Heads) {

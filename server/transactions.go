@@ -226,6 +226,9 @@ func (d *document) put(who Identity, id transaction.ID, req *transactionRequest)
 		return err
 	}
 	if refusal := d.write(who.author(), changes...); refusal != nil {
+		if refusal.Code == presence.CodeSealed && wanted.Policy == presence.Reopen {
+			return newProblem(http.StatusUnprocessableEntity, refusal.Code, openFirst)
+		}
 		return refusalProblem(refusal)
 	}
 	if !bytes.Equal(settings, d.newSettings) {
@@ -233,6 +236,11 @@ func (d *document) put(who Identity, id transaction.ID, req *transactionRequest)
 	}
 	return nil
 }
+
+// openFirst answers a request that would open a locked transaction and change it
+// at once.
+const openFirst = "the parties have agreed, and this transaction is locked by that: " +
+	"set its policy to reopen without changing any field, and then change the fields"
 
 // changesFor returns what makes the transaction, if it is new, and its fields
 // what they are to be.
