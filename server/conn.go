@@ -242,12 +242,16 @@ func (c *conn) measured(trip time.Duration) {
 		return
 	}
 	c.trip.Store(int64(trip))
-	c.mu.Lock()
-	open := slices.Collect(maps.Values(c.open))
-	c.mu.Unlock()
-	for _, d := range open {
+	for _, d := range c.documents() {
 		c.srv.docs.postIfOpen(d, c.tripPosted(trip))
 	}
+}
+
+// documents returns those that are open now.
+func (c *conn) documents() []*document {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.open))
 }
 
 // subscribeWeight is what a subscription counts for in each open document.
@@ -329,10 +333,14 @@ func (c *conn) end(how session.Close) {
 }
 
 // bar ends a connection from which nothing more may be heard, although its client
-// may take its time to close.
+// may take its time to close. Its documents do not wait for that: to them it is
+// gone, with all that it said and that has not come to anything yet.
 func (c *conn) bar(how session.Close) {
 	c.barred.Store(true)
 	c.end(how)
+	for _, d := range c.documents() {
+		c.srv.docs.postIfOpen(d, posted{barred: c})
+	}
 }
 
 // expel bars a connection whose user is not expected back.

@@ -58,6 +58,7 @@ type posted struct {
 	weight int64 // of from.flow, given back when input was stepped
 
 	gone      *conn
+	barred    *conn // will be gone: nothing of it counts any more
 	writable  *conn
 	settled   *settled
 	compacted *compacted
@@ -166,6 +167,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		d.stepWith(&session.GoneInput{Conn: p.gone.id, Goodbye: p.gone.goodbye})
 		delete(d.conns, p.gone.id)
 		return 1
+	case p.barred != nil:
+		d.stepWith(&session.GoneInput{Conn: p.barred.id, Goodbye: p.barred.expelled.Load()})
+		return 1
 	case p.settled != nil:
 		d.settle(p.settled)
 		return 1
@@ -192,6 +196,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		defer p.from.flow.Release(p.weight)
 		if d.broken {
 			p.from.end(session.Close{Code: session.CloseInternal, Reason: "the document could not be read or stored: please come back"})
+			return 0
+		}
+		if p.from.barred.Load() {
 			return 0
 		}
 		d.conns[p.from.id] = p.from

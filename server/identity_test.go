@@ -378,6 +378,37 @@ func TestNothingIsHeardAfterTheEnd(t *testing.T) {
 	})
 }
 
+// Whoever was revoked has left at once, even if their client does not take its
+// leave: nobody agrees with them any more, and what they sent ahead is not taken
+// when somebody else sends what it builds on.
+func TestTheRevokedHaveLeftAtOnce(t *testing.T) {
+	inOffice(t, server.Options{}, func(ctx context.Context, o *office) {
+		host := o.sale("sale")
+		far := servertest.NewPipe()
+		link := servertest.NewPipeProxy(far, o.pipe)
+		defer link.Close()
+		bob := o.enter(ctx, o.token("bob", transaction.Party, "sale"), "bob", "sale")
+		o.whole(ctx, bob)
+		check(t, bob.Doc.Acknowledged(ctx, must(bob.Pick(ctx, "price", "100"))))
+		alice := must(servertest.Visitor{URL: o.url, Via: far.Client(), User: "alice", Token: o.token("alice", transaction.Party, "sale")}.Enter(ctx, "sale"))
+		o.whole(ctx, alice)
+		must(alice.Ready(ctx))
+		must(bob.AwaitRoster(ctx, "that Alice is ready", func(r *presence.Roster) bool {
+			return servertest.In(r, "alice") != nil && servertest.In(r, "alice").Ready
+		}))
+
+		link.Silence()
+		if status, _, text := o.ask(host, "POST", "/v1/revocations", `{"user": "alice"}`); status != http.StatusCreated {
+			t.Fatalf("%d %s", status, text)
+		}
+		must(bob.Ready(ctx))
+		time.Sleep(time.Second)
+		if roster := bob.Roster(); servertest.In(roster, "alice") != nil || roster.Resolution != nil {
+			t.Errorf("after the revocation: %+v, agreed %+v", servertest.In(roster, "alice"), roster.Resolution)
+		}
+	})
+}
+
 func TestRevocations(t *testing.T) {
 	inOffice(t, server.Options{}, func(ctx context.Context, o *office) {
 		host := o.sale("sale")
