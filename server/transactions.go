@@ -308,7 +308,7 @@ func (s *Server) showHistory(w http.ResponseWriter, r *http.Request) {
 	err := s.look(r, func(d *document, at []crdt.Hash) error {
 		state, err := d.stateOf(at)
 		if err == nil {
-			events = viewEvents(state.History())
+			events = d.viewEvents(state.History())
 		}
 		return err
 	})
@@ -401,12 +401,17 @@ func viewPick(p *transaction.Pick) *pickView {
 	}
 }
 
-func viewEvents(events []transaction.Event) []eventView {
+// viewEvents shows events that the document holds. Only picks name their user;
+// who did the rest is known by who delivered it.
+func (d *document) viewEvents(events []transaction.Event) []eventView {
 	views := make([]eventView, 0, len(events))
 	for _, e := range events {
 		v := eventView{
 			Kind: e.Kind, Field: e.Field, Pick: viewPick(e.Pick), User: e.User, At: e.At,
 			Change: e.Change.String(), Actor: e.Actor.String(), Superseded: []string{},
+		}
+		if i, ok := d.machine.Graph().Index(e.Change); ok && v.User == "" {
+			v.User = d.machine.User(i)
 		}
 		for _, op := range e.Superseded {
 			v.Superseded = append(v.Superseded, op.String())

@@ -96,9 +96,9 @@ func TestHistoryIsShown(t *testing.T) {
 	r := start(t, server.Options{Identify: server.DevIdentity})
 	r.transaction("POST", "/v1/transactions?user=hana&role=host", `{"id": "sale-1", `+saleFields+`}`, http.StatusCreated)
 	status, _, text := r.call("GET", "/v1/transactions/sale-1/history", "")
-	var events []struct{ Kind, Field, Change string }
+	var events []struct{ Kind, Field, User, Change string }
 	check(t, json.Unmarshal(text, &events))
-	if status != http.StatusOK || len(events) != 1 || events[0].Kind != "field-set" || events[0].Field != "price" {
+	if status != http.StatusOK || len(events) != 1 || events[0].Kind != "field-set" || events[0].Field != "price" || events[0].User != "hana" {
 		t.Errorf("%d %s", status, text)
 	}
 }

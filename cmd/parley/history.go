@@ -72,13 +72,21 @@ func historyRows(events []event, now time.Time) (rows [][]string) {
 		if e.Pick != nil {
 			picks[e.Pick.Op] = e.Pick
 		}
-		who := plain(e.User)
-		if who == "" {
-			who = "host"
-		}
-		rows = append(rows, []string{whenText(e.At, now), who, happened(e), replaced(e, picks), short(e.Change)})
+		rows = append(rows, []string{whenText(e.At, now), whoOf(e), happened(e), replaced(e, picks), short(e.Change)})
 	}
 	return rows
+}
+
+// whoOf names who did it. A replica does not know of everything who delivered it,
+// but that only hosts do things to fields.
+func whoOf(e event) string {
+	switch {
+	case e.User != "":
+		return plain(e.User)
+	case e.Kind == transaction.FieldSet, e.Kind == transaction.FieldRemoved:
+		return "host"
+	}
+	return "-"
 }
 
 func happened(e event) string {
