@@ -43,6 +43,7 @@ func (d *document) write(author transaction.Author, changes ...*crdt.Change) *cr
 // shown them before they are on disk.
 func (d *document) storeSettings(settings []byte) {
 	d.newSettings = settings
+	d.stepWith(&session.SettingsComingInput{})
 	d.perform() // the changes before
 	d.srv.docs.pin(d)
 	upTo := d.machine.Graph().Len() // all queued before this, on disk before it

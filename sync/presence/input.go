@@ -43,6 +43,10 @@ type Measured struct {
 // Advanced says that further changes of the document are on disk.
 type Advanced struct{ Because Cause }
 
+// Setting says that other settings are on their way to the disk. By the old ones
+// nobody agrees any more.
+type Setting struct{}
+
 // Set says what the transaction's settings are now, on disk.
 type Set struct{ Settings Settings }
 
@@ -61,6 +65,7 @@ func (Parted) input()   {}
 func (Heard) input()    {}
 func (Measured) input() {}
 func (Advanced) input() {}
+func (Setting) input()  {}
 func (Set) input()      {}
 func (Stored) input()   {}
 func (Ticked) input()   {}

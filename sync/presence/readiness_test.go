@@ -362,3 +362,16 @@ func TestResolutionsAreKnown(t *testing.T) {
 	s.ready(1)
 	s.expect(s.ready(2), "resolve 3 over 3 by alice+bob of 2")
 }
+
+// While other settings are on their way to the disk nobody agrees by the old ones.
+func TestNoAgreementByOldSettings(t *testing.T) {
+	s := newScene(t, presence.Settings{Parties: []string{"alice", "bob"}})
+	s.parties("alice", "bob", "carol")
+	s.ready(1)
+	s.expect(s.step(presence.Setting{}))
+	s.expect(s.step(presence.Setting{}))
+	s.expect(s.ready(2))
+	s.expect(s.step(presence.Set{Settings: presence.Settings{Parties: []string{"alice", "bob"}}}))
+	s.expect(s.step(presence.Set{Settings: presence.Settings{Parties: []string{"alice", "bob", "carol"}}}))
+	s.expect(s.ready(3), "resolve 1 over 1 by alice+bob+carol of 3")
+}

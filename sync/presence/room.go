@@ -42,6 +42,7 @@ type Room struct {
 	grace    time.Duration
 	subject  Subject
 	settings Settings
+	setting  int // how many others are on their way to the disk
 
 	conns map[Conn]*connection
 	users map[string]*participant
@@ -131,8 +132,10 @@ func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 		out = r.lapse(in.Because, out)
 		r.teller.changed(now)
 		out = r.fulfil(now, out)
+	case Setting:
+		r.setting++
 	case Set:
-		r.settings = in.Settings
+		r.settings, r.setting = in.Settings, max(0, r.setting-1)
 		for _, p := range r.users {
 			r.identify(p)
 		}

@@ -180,6 +180,8 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 		out = d.leave(now, in, out)
 	case *MeasuredInput:
 		out = d.inRoom(now, presence.Measured{Conn: presence.Conn(in.Conn), RoundTrip: in.RoundTrip}, out)
+	case *SettingsComingInput:
+		out = d.inRoom(now, presence.Setting{}, out)
 	case *SettingsInput:
 		d.settings = in.Settings
 		out = d.inRoom(now, presence.Set{Settings: in.Settings}, out)

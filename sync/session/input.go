@@ -62,6 +62,10 @@ type MeasuredInput struct {
 	RoundTrip time.Duration
 }
 
+// SettingsComingInput says that a transaction's other settings are on their way to
+// the disk: a [SettingsInput] follows.
+type SettingsComingInput struct{}
+
 // SettingsInput says what a transaction's settings are now, on disk.
 type SettingsInput struct{ Settings presence.Settings }
 
@@ -85,19 +89,20 @@ type SnapshotInput struct{ Snapshot *crdt.Snapshot }
 // TickInput lets time pass for a document: it is due at [Document.Wake].
 type TickInput struct{}
 
-func (*SyncInput) input()        {}
-func (*UnavailableInput) input() {}
-func (*EphemeralInput) input()   {}
-func (*RemoteHeadsInput) input() {}
-func (*SubscribeInput) input()   {}
-func (*GoneInput) input()        {}
-func (*MeasuredInput) input()    {}
-func (*SettingsInput) input()    {}
-func (*SealedInput) input()      {}
-func (*DurableInput) input()     {}
-func (*FailedInput) input()      {}
-func (*SnapshotInput) input()    {}
-func (*TickInput) input()        {}
+func (*SyncInput) input()           {}
+func (*UnavailableInput) input()    {}
+func (*EphemeralInput) input()      {}
+func (*RemoteHeadsInput) input()    {}
+func (*SubscribeInput) input()      {}
+func (*GoneInput) input()           {}
+func (*MeasuredInput) input()       {}
+func (*SettingsComingInput) input() {}
+func (*SettingsInput) input()       {}
+func (*SealedInput) input()         {}
+func (*DurableInput) input()        {}
+func (*FailedInput) input()         {}
+func (*SnapshotInput) input()       {}
+func (*TickInput) input()           {}
 
 // Output is what a document's shell has to do. The set is closed.
 type Output interface{ output() }
