@@ -258,6 +258,10 @@ const readyWithin = 10 * time.Second
 // toggleReady confirms what is on the screen, or takes it back.
 func (m *screen) toggleReady() tea.Cmd {
 	heads, is := m.view.Heads, m.amReady()
+	if !is && m.view.Status.State != client.Online {
+		m.note = "there is no connection: you can confirm when it is back"
+		return nil
+	}
 	return m.try(func(ctx context.Context) (crdt.Hash, error) {
 		ctx, cancel := context.WithTimeout(ctx, readyWithin)
 		defer cancel()

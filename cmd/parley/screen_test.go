@@ -272,6 +272,17 @@ func TestOwnLapse(t *testing.T) {
 	}
 }
 
+// TestReadyWithoutAConnection says so at once.
+func TestReadyWithoutAConnection(t *testing.T) {
+	d, v := &done{}, aView()
+	v.Status = client.Status{State: client.Reconnecting}
+	m := aScreen(d, v)
+	press(m, "y")
+	if len(d.did) > 0 || !strings.Contains(m.note, "no connection") {
+		t.Errorf("did %v, note %q", d.did, m.note)
+	}
+}
+
 // TestQuit loses nothing without a word.
 func TestQuit(t *testing.T) {
 	v := aView()
