@@ -409,6 +409,39 @@ func TestTheRevokedHaveLeftAtOnce(t *testing.T) {
 	})
 }
 
+// A token must be good when a body has been read, not only when it begins.
+func TestTokensAreAskedForAgainAfterTheBody(t *testing.T) {
+	for _, path := range []string{"/v1/transactions", "/v1/revocations"} {
+		inOffice(t, server.Options{}, func(ctx context.Context, o *office) {
+			host := o.sale("sale")
+			o.connect(ctx, host).CloseNow()
+			body, rest := io.Pipe()
+			req := must(http.NewRequest("POST", "http"+strings.TrimPrefix(o.url, "ws")+path, body))
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Authorization", "Bearer "+o.token("mallory", transaction.Host, "*"))
+			status := make(chan int)
+			go func() {
+				resp := must(o.via.Do(req))
+				_ = resp.Body.Close()
+				status <- resp.StatusCode
+			}()
+			_ = must(rest.Write([]byte(`{`)))
+			synctest.Wait()
+			if status, _, text := o.ask(host, "POST", "/v1/revocations", `{"user": "mallory"}`); status != http.StatusCreated {
+				t.Fatalf("%d %s", status, text)
+			}
+			_ = must(rest.Write([]byte(map[string]string{
+				"/v1/transactions": `"id": "sale", "policy": "lock"}`, "/v1/revocations": `"user": "holly"}`,
+			}[path])))
+			check(t, rest.Close())
+			if got := <-status; got != http.StatusForbidden {
+				t.Errorf("%s: answered %d after the token was revoked", path, got)
+			}
+			o.via.CloseIdleConnections()
+		})
+	}
+}
+
 func TestRevocations(t *testing.T) {
 	inOffice(t, server.Options{}, func(ctx context.Context, o *office) {
 		host := o.sale("sale")

@@ -124,11 +124,14 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) takeBack(r *http.Request) (store.Revocation, error) {
-	who, err := s.operator(r)
-	if err != nil {
+	if _, err := s.operator(r); err != nil {
 		return store.Revocation{}, err
 	}
-	revocation, err := readRevocation(r, time.Now())
+	revocation, err := readRevocation(r)
+	if err != nil {
+		return revocation, err
+	}
+	who, err := s.operator(r) // reading took as long as the client liked
 	if err != nil {
 		return revocation, err
 	}
@@ -160,12 +163,12 @@ func (s *Server) operator(r *http.Request) (Identity, error) {
 	return who, nil
 }
 
-func readRevocation(r *http.Request, now time.Time) (store.Revocation, error) {
+func readRevocation(r *http.Request) (store.Revocation, error) {
 	var body revocationView
 	if err := readBody(r, &body); err != nil {
 		return store.Revocation{}, err
 	}
-	revocation := store.Revocation{User: body.User, Token: body.Token, At: now.UnixMilli()}
+	revocation := store.Revocation{User: body.User, Token: body.Token, At: time.Now().UnixMilli()}
 	if body.Until != nil {
 		revocation.Until = int64(*body.Until)
 	}

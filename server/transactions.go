@@ -142,6 +142,9 @@ func (s *Server) create(r *http.Request) (answer *transactionAnswer, created boo
 		return nil, false, newProblem(http.StatusForbidden, transaction.CodeNotHost, transaction.Sentence(transaction.CodeNotHost))
 	}
 	req, id, err := readTransactionRequest(r)
+	if err == nil { // reading took as long as the client liked
+		who, err = s.identify(r)
+	}
 	if err == nil {
 		err = who.mayOpen(id)
 	}
