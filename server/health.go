@@ -36,6 +36,7 @@ func plain(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
+	readBy(w, len(text))
 	w.WriteHeader(status)
 	fmt.Fprintln(w, text)
 }

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"parley/crdt"
 )
@@ -39,18 +41,40 @@ func (s *Server) answer(w http.ResponseWriter, status int, v any, err error) {
 	contentType := "application/json"
 	if err != nil {
 		p := s.problemOf(err)
+		if p.Code == codeBusy {
+			w.Header().Set("Retry-After", "10")
+		}
 		status, v, contentType = p.Status, p, "application/problem+json"
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
+	err = enc.Encode(v)
+	readBy(w, body.Len())
+	w.WriteHeader(status)
+	if err == nil {
+		_, err = body.WriteTo(w)
+	}
+	if err != nil {
 		s.log.Debug("no answer", "err", err)
 	}
+}
+
+const (
+	// answerWithin is how long a client may take for an answer, and a second more
+	// for each slowest bytes of it.
+	answerWithin = 10 * time.Second
+	slowest      = 64 << 10
+)
+
+// readBy cuts off a client that does not read an answer in time.
+func readBy(w http.ResponseWriter, length int) {
+	within := answerWithin + time.Duration(length)*time.Second/slowest
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(within)) // which writers of tests have not
 }
 
 func (s *Server) problemOf(err error) *problem {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"parley/crdt"
 	"parley/crdt/transaction"
 	"parley/server/audit"
@@ -24,35 +26,36 @@ type ledger struct {
 	receipts    []audit.Receipt
 	settings    presence.Settings
 	resolutions []presence.Resolution
+
+	done func() // gives the turn back, once nothing more is made of it
 }
 
 const (
-	// maxTurns is how many requests for records and proofs are answered at once: each
-	// holds a whole history in memory, several times over.
+	// maxTurns is how many ledgers requests for records and proofs work on at once:
+	// each is a whole history in memory, several times over.
 	maxTurns = 2
 	// turnWithin is how long others wait.
 	turnWithin = 20 * time.Second
+	// maxUnread is how many bytes of records wait for their readers, who may be slow.
+	maxUnread = 256 << 20
 )
 
-// inTurn answers few such requests at once, and lets the others wait.
-func (s *Server) inTurn(answer http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), turnWithin)
-		defer cancel()
-		if err := s.turns.Acquire(ctx, 1); err != nil {
-			w.Header().Set("Retry-After", "10")
-			s.answer(w, 0, nil, newProblem(http.StatusServiceUnavailable, codeBusy, "too many records are asked for at once: try again"))
-			return
-		}
-		defer s.turns.Release(1)
-		answer(w, r)
+// wait waits for some of what there is little of, and turns away if that takes too
+// long.
+func (s *Server) wait(ctx context.Context, of *semaphore.Weighted, n int64) error {
+	ctx, cancel := context.WithTimeout(ctx, turnWithin)
+	defer cancel()
+	if of.Acquire(ctx, n) != nil {
+		return newProblem(http.StatusServiceUnavailable, codeBusy, "too many records are asked for at once: try again")
 	}
+	return nil
 }
 
 // codeBusy turns away for now.
 const codeBusy crdt.Code = "busy"
 
-// ledger reads one for a request, which must be of somebody who may have it.
+// ledger reads one for a request, which must be of somebody who may have it, in
+// turn: the caller says when it is done.
 func (s *Server) ledger(r *http.Request) (*ledger, error) {
 	who, id, err := s.transactionOf(r)
 	if err != nil {
@@ -63,7 +66,16 @@ func (s *Server) ledger(r *http.Request) (*ledger, error) {
 	default:
 		return nil, newProblem(http.StatusForbidden, codeNotAuditor, "hosts, parties and auditors may have the record, and you are here as "+cmp.Or(string(who.Role), "nobody"))
 	}
-	return s.readLedger(r.Context(), id)
+	if err := s.wait(r.Context(), s.turns, 1); err != nil {
+		return nil, err
+	}
+	l, err := s.readLedger(r.Context(), id)
+	if err != nil {
+		s.turns.Release(1)
+		return nil, err
+	}
+	l.done = func() { s.turns.Release(1) }
+	return l, nil
 }
 
 // codeNotAuditor refuses a record to those who may only look.
@@ -157,23 +169,27 @@ func (l *ledger) source(heads []crdt.Hash) audit.Source {
 	}
 }
 
-// export answers with the record, or with its fields as CSV.
+// export answers with the record, or with its fields as CSV. Who reads it slowly
+// keeps nobody from theirs, until there are too many.
 func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	file, contentType, body, err := s.exported(r)
 	if err != nil {
 		s.answer(w, 0, nil, err)
 		return
 	}
+	defer s.unread.Release(weightOf(body))
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": file}))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	readBy(w, len(body))
 	if _, err := w.Write(body); err != nil {
 		s.log.Debug("no answer", "err", err)
 	}
 }
 
+// exported makes what export answers with. It counts as unread from then on.
 func (s *Server) exported(r *http.Request) (file, contentType string, body []byte, err error) {
 	heads, err := parseHeads(r.URL.Query().Get("at"))
 	if err != nil {
@@ -183,23 +199,30 @@ func (s *Server) exported(r *http.Request) (file, contentType string, body []byt
 	if err != nil {
 		return "", "", nil, err
 	}
+	defer l.done()
 	if missing := l.missing(heads); missing != nil {
 		return "", "", nil, newProblem(http.StatusNotFound, codeNotFound, "this transaction has no change "+missing.String())
 	}
 	switch format := r.URL.Query().Get("format"); format {
 	case "csv":
+		file, contentType = string(l.id)+".csv", "text/csv; charset=utf-8"
 		body, err = audit.CSV(l.source(heads))
-		return string(l.id) + ".csv", "text/csv; charset=utf-8", body, err
 	case "", "zip":
 		if s.opt.Key == nil {
 			return "", "", nil, errNoKey
 		}
+		file, contentType = string(l.id)+".zip", "application/zip"
 		body, err = audit.Write(l.source(heads), s.opt.Key)
-		return string(l.id) + ".zip", "application/zip", body, err
 	default:
-		return "", "", nil, badRequest("there is no format %q: use zip or csv", format)
+		err = badRequest("there is no format %q: use zip or csv", format)
 	}
+	if err == nil {
+		err = s.wait(r.Context(), s.unread, weightOf(body))
+	}
+	return file, contentType, body, err
 }
+
+func weightOf(body []byte) int64 { return min(int64(len(body)), maxUnread) }
 
 // missing returns the first of heads that is not there, nil if all are.
 func (l *ledger) missing(heads []crdt.Hash) *crdt.Hash {
@@ -248,6 +271,7 @@ func (s *Server) inclusion(r *http.Request) (*inclusionAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer l.done()
 	log := l.log()
 	n, err := number(r, "n", -1)
 	if err != nil {
@@ -275,6 +299,7 @@ func (s *Server) consistency(r *http.Request) (*consistencyAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer l.done()
 	log := l.log()
 	from, err := number(r, "from", -1)
 	if err != nil {
@@ -327,6 +352,7 @@ func (s *Server) signLog(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	defer l.done()
 	log := l.log()
 	root, err := log.Root(log.Size())
 	if err != nil {

@@ -2,13 +2,18 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -170,4 +175,33 @@ func TestExport(t *testing.T) {
 			t.Errorf("%s: %d, want %d: %s", query, status, want, body)
 		}
 	}
+}
+
+// TestSlowReaders: who does not read what was asked for keeps nobody else from
+// theirs, and is cut off.
+func TestSlowReaders(t *testing.T) {
+	inBubble(t, server.Options{Key: newKey(t)}, func(t *testing.T, ctx context.Context, r *running) {
+		r.sale("sale", "")
+		var slow []net.Conn
+		for range 4 {
+			c := must(r.pipe.Dial(ctx, "", ""))
+			defer c.Close()
+			_ = must(c.Write([]byte("GET /v1/transactions/sale/export?user=alice HTTP/1.1\r\nHost: pipe\r\n\r\n")))
+			slow = append(slow, c)
+		}
+		synctest.Wait()
+		began := time.Now()
+		if status, _, text := r.call("GET", "/v1/transactions/sale/export?user=bob", ""); status != http.StatusOK {
+			t.Errorf("%d %s", status, text)
+		}
+		if after := time.Since(began); after > time.Second {
+			t.Errorf("answered after %v", after)
+		}
+		time.Sleep(time.Minute)
+		for _, c := range slow {
+			if n, err := io.Copy(io.Discard, c); err != nil || n > 1<<10 {
+				t.Errorf("read %d bytes after a minute: %v", n, err)
+			}
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type Server struct {
 	docs    registry
 	peers   peers
 	turns   *semaphore.Weighted // requests that take as long as a history is
+	unread  *semaphore.Weighted // bytes of records that are being sent
 	revoked revocations
 	quotas  *quotas
 
@@ -68,6 +70,7 @@ func New(st *store.Store, opt Options) (*Server, error) {
 		},
 		jobs:   make(chan compactJob, maxCompactJobs),
 		turns:  semaphore.NewWeighted(maxTurns),
+		unread: semaphore.NewWeighted(maxUnread),
 		quotas: newQuotas(opt.Quotas),
 		peers:  peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
@@ -86,24 +89,40 @@ func New(st *store.Store, opt Options) (*Server, error) {
 }
 
 // Handler serves WebSocket connections on / and /sync, transactions on
-// /v1/transactions, and /healthz and /readyz.
+// /v1/transactions, /healthz and /readyz, and the pages for browsers.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.sync)
+	mux.HandleFunc("GET /{$}", s.front)
 	mux.HandleFunc("GET /sync", s.sync)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("POST /v1/transactions", s.createTransaction)
 	mux.HandleFunc("GET /v1/transactions/{id}", s.showTransaction)
 	mux.HandleFunc("GET /v1/transactions/{id}/history", s.showHistory)
-	mux.HandleFunc("GET /v1/transactions/{id}/export", s.inTurn(s.export))
-	mux.HandleFunc("GET /v1/transactions/{id}/checkpoint", s.inTurn(s.checkpoint))
-	mux.HandleFunc("GET /v1/transactions/{id}/proof/inclusion", s.inTurn(s.proveInclusion))
-	mux.HandleFunc("GET /v1/transactions/{id}/proof/consistency", s.inTurn(s.proveConsistency))
+	mux.HandleFunc("GET /v1/transactions/{id}/export", s.export)
+	mux.HandleFunc("GET /v1/transactions/{id}/checkpoint", s.checkpoint)
+	mux.HandleFunc("GET /v1/transactions/{id}/proof/inclusion", s.proveInclusion)
+	mux.HandleFunc("GET /v1/transactions/{id}/proof/consistency", s.proveConsistency)
 	mux.HandleFunc("GET /v1/key", s.showKey)
 	mux.HandleFunc("POST /v1/revocations", s.revoke)
 	mux.HandleFunc("GET /v1/revocations", s.showRevocations)
+	if s.opt.Pages != nil {
+		for _, path := range []string{"/t/{id}", "/assets/{file}", "/worker.js"} {
+			mux.Handle("GET "+path, s.opt.Pages)
+		}
+	}
 	return mux
+}
+
+// front answers browsers that people look at with the page, and everything else
+// as /sync does.
+func (s *Server) front(w http.ResponseWriter, r *http.Request) {
+	looking := r.Header.Get("Upgrade") == "" && strings.Contains(r.Header.Get("Accept"), "text/html")
+	if s.opt.Pages != nil && looking {
+		s.opt.Pages.ServeHTTP(w, r)
+		return
+	}
+	s.sync(w, r)
 }
 
 func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
