@@ -17,6 +17,7 @@ import (
 	"parley/server"
 	"parley/server/compact"
 	"parley/server/store"
+	"parley/server/web"
 	"parley/sync/session"
 	"parley/sync/wire"
 )
@@ -184,6 +185,10 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	if err != nil {
 		return fmt.Errorf("find this binary, to start the snapshot worker: %w", err)
 	}
+	pages, err := web.New(web.Built(), web.Options{Dev: c.Dev})
+	if err != nil {
+		log.Debug("browsers get no page", "err", err)
+	}
 	srv, err := server.New(st, server.Options{
 		PeerID:         wire.PeerID(c.PeerID),
 		PlainDocuments: c.PlainDocuments,
@@ -196,6 +201,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		Ping:           c.Ping,
 		Grace:          c.Grace,
 		IdleAfter:      c.Idle,
+		Pages:          pages,
 		CompactCommand: []string{self, "compact-worker"},
 		Logger:         log,
 	})
@@ -213,6 +219,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		Handler:           srv.Handler(),
 		ConnContext:       server.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute, // of WebSockets the server itself sees to it
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
