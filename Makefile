@@ -1,4 +1,5 @@
 # make run    start the server on loopback with a sample transaction, and say how to join it
+# make web    build the page that the server hands to browsers; make run does it first
 # make test   every test: Go with the race detector, real JavaScript clients, the binary
 # make bench  Go benchmarks; make fuzz: every fuzz target for FUZZTIME each
 # On a fresh machine with Go, gcc, Node and npm these do all the set-up.
@@ -13,17 +14,21 @@ COUNT    ?= 1
 BENCH    ?= .
 
 INTEROP := testdata/interop
+WEB     := server/web
+PAGE    := $(WEB)/page/dist/transaction.html.gz
 BIN     := bin/parley
 
-.PHONY: run test test-go test-js lint bench fuzz clean binary
+.PHONY: run web page test test-go test-js test-web lint bench fuzz clean binary
 
-run: binary
+run: page
+	@$(MAKE) --no-print-directory binary
 	@$(BIN) serve --dev --plain-documents --listen $(LISTEN) --data $(DATA) & server=$$!; \
 	trap 'kill $$server 2>/dev/null; wait $$server || true' EXIT; trap 'exit 0' INT TERM; \
 	until $(BIN) open sample --fields testdata/sample.json --server ws://$(LISTEN) --user host --role host >/dev/null 2>&1; \
 	  do kill -0 $$server 2>/dev/null || exit 1; sleep 0.1; done; \
 	echo; \
-	echo "The transaction \"sample\" is open. In two other terminals:"; \
+	echo "The transaction \"sample\" is open. In a browser: http://$(LISTEN)/"; \
+	echo "or in two other terminals:"; \
 	echo "    $(BIN) join sample --server ws://$(LISTEN) --user alice"; \
 	echo "    $(BIN) join sample --server ws://$(LISTEN) --user bob"; \
 	echo "Any automerge-repo client can connect to ws://$(LISTEN); README.md shows one. Stop with Ctrl-C."; \
@@ -32,6 +37,20 @@ run: binary
 binary:
 	@mkdir -p bin
 	@go build -o $(BIN) ./cmd/parley
+
+web: $(PAGE)
+
+# What can do without the page goes on without it.
+page:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web; \
+	  else echo "There will be no page in the browser: install Node 20 and npm for that"; fi
+
+$(PAGE): $(WEB)/node_modules/.installed $(shell find $(WEB)/page $(WEB)/client $(WEB)/build -type f -not -path '*/dist/*' 2>/dev/null)
+	@go run ./$(WEB)/build
+
+$(WEB)/node_modules/.installed: $(WEB)/package-lock.json
+	@echo "Installing the packages of the page"
+	@cd $(WEB) && npm ci --silent --no-audit --no-fund && touch node_modules/.installed
 
 test: test-go test-js
 
@@ -58,4 +77,5 @@ fuzz:
 	@.ci/fuzz $(FUZZTIME)
 
 clean:
-	@rm -rf bin tmp $(INTEROP)/node_modules
+	@rm -rf bin tmp $(INTEROP)/node_modules $(WEB)/node_modules $(WEB)/dist
+	@find $(WEB)/page/dist -mindepth 1 -not -name .gitkeep -delete

@@ -48,6 +48,9 @@ type Options struct {
 	// IdleAfter is how long a document that nobody has open stays in memory
 	// (default 10 s).
 	IdleAfter time.Duration
+	// Pages answers browsers, on /, /t/, /assets/ and /worker.js. Nil: there is no
+	// page.
+	Pages http.Handler
 	// CompactCommand starts the process that makes snapshots. Empty: none are
 	// made, and cold clients get every change instead.
 	CompactCommand []string

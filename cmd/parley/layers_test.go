@@ -31,7 +31,9 @@ var layers = map[string][]string{
 	"server/identity":        {"crdt", "crdt/transaction"},
 	"server/audit":           {"crdt", "crdt/transaction", "sync/presence"},
 	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/audit", "server/compact", "server/identity", "server/store"},
-	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/store", "sync/client", "sync/presence", "sync/session", "sync/wire"},
+	"server/web":             nil,
+	"server/web/build":       nil,
+	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/store", "server/web", "sync/client", "sync/presence", "sync/session", "sync/wire"},
 
 	// For tests only: nothing that ships imports these.
 	"crdt/internal/forge":             {"crdt/internal/columnar"},
