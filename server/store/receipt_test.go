@@ -35,7 +35,10 @@ func TestReceipts(t *testing.T) {
 	storetest.MustPut(t, s, storetest.Document(1), changes...)
 	changes[0].User, changes[0].Role, changes[0].At = "mallory", "host", 9000
 	storetest.MustPut(t, s, storetest.Document(1), changes[0])
-	for _, script := range []string{"UPDATE change SET user = 'mallory'", "UPDATE change SET at = 0 WHERE n = 1", "DELETE FROM change WHERE n = 3"} {
+	for _, script := range []string{
+		"UPDATE change SET user = 'mallory'", "UPDATE change SET at = 0 WHERE n = 1", "DELETE FROM change WHERE n = 3",
+		"INSERT OR REPLACE INTO document SELECT key, randomblob(16) FROM document", "INSERT OR REPLACE INTO document SELECT key + 1, id FROM document",
+	} {
 		if err := shell(t, dir, script); err == nil {
 			t.Errorf("%s: done", script)
 		}

@@ -102,6 +102,13 @@ var migrations = []string{
 	CREATE TRIGGER resolution_is_not_replaced BEFORE INSERT ON resolution
 		WHEN EXISTS (SELECT 1 FROM resolution WHERE document = NEW.document AND (n = NEW.n OR heads = NEW.heads))
 		BEGIN SELECT RAISE(IGNORE); END;`,
+
+	`CREATE TRIGGER document_is_not_replaced BEFORE INSERT ON document
+		WHEN EXISTS (SELECT 1 FROM document WHERE key = NEW.key OR id = NEW.id)
+		BEGIN SELECT RAISE(ABORT, 'documents are never replaced'); END;
+	CREATE TRIGGER revocation_is_not_replaced BEFORE INSERT ON revocation
+		WHEN EXISTS (SELECT 1 FROM revocation WHERE n = NEW.n)
+		BEGIN SELECT RAISE(ABORT, 'revocations are never replaced'); END;`,
 }
 
 // identify tells an empty database (0) and ours (its schema version) from every
