@@ -21,11 +21,9 @@ type Options struct {
 	PeerID wire.PeerID
 	// PlainDocuments admits documents that are not transactions.
 	PlainDocuments bool
-	// AnyOrigin accepts WebSocket connections from pages of every origin, for
-	// development. Otherwise only from pages served under the request's own host,
-	// and from Origins: hosts, or scheme://host, with * for any part.
-	AnyOrigin bool
-	Origins   []string
+	// Origins are of browser pages that may connect, besides those served under the
+	// request's own host: hosts, or scheme://host, with * for any part.
+	Origins []string
 	// Identify says who makes a request. Its error is told to the client: an
 	// [*identity.Refusal] with its code. Default: nobody has a name, everybody may
 	// open everything, and nobody may write to transactions.

@@ -137,9 +137,8 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.serving.end()
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		InsecureSkipVerify: s.opt.AnyOrigin,
-		OriginPatterns:     s.opt.Origins,
-		CompressionMode:    websocket.CompressionDisabled,
+		OriginPatterns:  s.opt.Origins,
+		CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
 		s.log.Debug("no WebSocket", "err", err)

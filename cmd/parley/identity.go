@@ -15,7 +15,7 @@ type identityFlags struct {
 	Keys string `help:"What tokens are signed with: a file with a secret (HS256), public keys (PEM) or a JWKS, or the URL of a JWKS. Read again when it changes." env:"PARLEY_KEYS" placeholder:"FILE|URL"`
 	issuerFlags
 	Leeway time.Duration `help:"How far the clock of who issues tokens may be ahead." default:"30s" env:"PARLEY_LEEWAY"`
-	Origin []string      `help:"Browser origins whose pages may connect, such as https://app.example.com; * stands for any part. Default: the server's own host." env:"PARLEY_ORIGIN" placeholder:"ORIGIN"`
+	Origin []string      `help:"Browser origins whose pages may connect, such as https://app.example.com; * stands for any part. Default: the server's own host; with --dev this machine's." env:"PARLEY_ORIGIN" placeholder:"ORIGIN"`
 }
 
 // issuerFlags are by whom and for whom tokens are.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -134,14 +133,6 @@ func (c *serveCmd) Validate() error {
 	return nil
 }
 
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
-}
-
 func (c *serveCmd) Run(io streams) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -192,8 +183,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	srv, err := server.New(st, server.Options{
 		PeerID:         wire.PeerID(c.PeerID),
 		PlainDocuments: c.PlainDocuments,
-		AnyOrigin:      c.Dev && len(c.Identity.Origin) == 0,
-		Origins:        c.Identity.Origin,
+		Origins:        c.origins(),
 		Identify:       identify,
 		Key:            key,
 		Limits:         c.Limits.session(),
@@ -215,8 +205,12 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		}
 		return errors.Join(err, srv.Shutdown(ctx))
 	}
+	handler := srv.Handler()
+	if c.Dev {
+		handler = loopbackOnly(handler)
+	}
 	hs := &http.Server{
-		Handler:           srv.Handler(),
+		Handler:           handler,
 		ConnContext:       server.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute, // of WebSockets the server itself sees to it
@@ -237,6 +231,14 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	drain, cancel := context.WithTimeout(context.Background(), drainWithin)
 	defer cancel()
 	return errors.Join(err, srv.Shutdown(drain), hs.Shutdown(drain))
+}
+
+// origins are those of pages that may connect, besides the server's own.
+func (c *serveCmd) origins() []string {
+	if c.Dev && len(c.Identity.Origin) == 0 {
+		return loopbackOrigins
+	}
+	return c.Identity.Origin
 }
 
 // compactWorkerCmd is the other end of server/compact.

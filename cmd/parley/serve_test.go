@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -156,5 +157,38 @@ func TestTheSampleOpens(t *testing.T) {
 	}, streams{strings.NewReader(""), &out, &errs})
 	if code != exitOK || !strings.Contains(out.String(), "sample created: 3 fields") {
 		t.Errorf("exit %d: %s%s", code, out.String(), errs.String())
+	}
+}
+
+// A page from elsewhere must not get into a server that believes everyone, neither
+// as what it is nor under a name that it made lead here.
+func TestPagesFromElsewhere(t *testing.T) {
+	p := serve(t, t.TempDir())
+	port := p.url[strings.LastIndex(p.url, ":"):]
+	for _, c := range []struct {
+		origin, host string
+		status       int
+	}{
+		{"", "", http.StatusSwitchingProtocols},
+		{"http://localhost:5173", "", http.StatusSwitchingProtocols},
+		{"http://127.0.0.1", "localhost" + port, http.StatusSwitchingProtocols},
+		{"http://[::1]:3000", "[::1]" + port, http.StatusSwitchingProtocols},
+		{"https://evil.example", "", http.StatusForbidden},
+		{"http://localhost.evil.example", "", http.StatusForbidden},
+		{"null", "", http.StatusForbidden},
+		{"http://evil.example" + port, "evil.example" + port, http.StatusMisdirectedRequest},
+		{"", "evil.example", http.StatusMisdirectedRequest},
+	} {
+		opt := &websocket.DialOptions{Host: c.host, HTTPHeader: http.Header{}}
+		if c.origin != "" {
+			opt.HTTPHeader.Set("Origin", c.origin)
+		}
+		ws, resp, err := websocket.Dial(t.Context(), p.url+"/?user=holly&role=host", opt)
+		if err == nil {
+			_ = ws.CloseNow()
+		}
+		if resp == nil || resp.StatusCode != c.status {
+			t.Errorf("origin %q, host %q: %v", c.origin, c.host, err)
+		}
 	}
 }
