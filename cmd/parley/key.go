@@ -19,12 +19,14 @@ const (
 
 // signingKey returns the key in the data folder that the server signs with. It
 // makes one at the first start, named after the store, and writes the public half
-// beside it, which auditors need.
+// beside it, which auditors need: where that is and the key is not, it was lost.
 func signingKey(dir, storageID string) (*audit.Key, error) {
-	path := filepath.Join(dir, keyFile)
+	path, public := filepath.Join(dir, keyFile), filepath.Join(dir, publicFile)
 	text, err := os.ReadFile(path)
 	var key *audit.Key
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && exists(public):
+		return nil, fmt.Errorf("%s is gone, and %s is there: put the key back from where it is kept; without it move the other away for a new key, by which no record can be made of what was agreed before", path, public)
 	case errors.Is(err, fs.ErrNotExist):
 		if key, err = audit.NewKey(rand.Reader, "parley-"+storageID[:8]); err != nil {
 			return nil, err
@@ -36,10 +38,9 @@ func signingKey(dir, storageID string) (*audit.Key, error) {
 		return nil, fmt.Errorf("read the signing key: %w", err)
 	default:
 		if key, err = audit.ParseKey(string(text)); err != nil {
-			return nil, fmt.Errorf("%s: %w: put back the one that was there, or move it away for a new one, by which earlier records cannot be verified", path, err)
+			return nil, fmt.Errorf("%s: %w: put back the one that was there", path, err)
 		}
 	}
-	public := filepath.Join(dir, publicFile)
 	if was, err := os.ReadFile(public); err == nil && string(was) == key.Public().Text()+"\n" {
 		return key, nil
 	}
@@ -47,6 +48,11 @@ func signingKey(dir, storageID string) (*audit.Key, error) {
 		return nil, fmt.Errorf("write the public key: %w", err)
 	}
 	return key, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // writeDurably makes a file whole or not at all, and waits until it is on disk.

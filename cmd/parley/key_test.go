@@ -1,0 +1,33 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSigningKey: it is made once, and never anew in place of one that was lost.
+func TestSigningKey(t *testing.T) {
+	dir := t.TempDir()
+	made, err := signingKey(dir, "0123456789")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, publicFile)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := signingKey(dir, "0123456789")
+	if err != nil || again.Text() != made.Text() || !exists(filepath.Join(dir, publicFile)) {
+		t.Errorf("again: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, keyFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signingKey(dir, "0123456789"); err == nil || !strings.Contains(err.Error(), "put the key back") {
+		t.Errorf("without the key: %v", err)
+	}
+	if exists(filepath.Join(dir, keyFile)) {
+		t.Error("another key was made")
+	}
+}
