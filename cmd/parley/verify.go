@@ -86,15 +86,38 @@ func (c *verifyCmd) read(in io.Reader) (record []byte, public audit.Public, chec
 		}
 		checkpoint = string(text)
 	}
-	if c.File == "-" {
-		record, err = io.ReadAll(in)
-	} else {
-		record, err = os.ReadFile(c.File)
-	}
-	if err != nil {
+	if record, err = readRecord(c.File, in); err != nil {
 		return nil, public, "", fmt.Errorf("read the record: %w", err)
 	}
 	return record, public, checkpoint, nil
+}
+
+// maxRecord is what a record has less than, in bytes. So much of a file is read.
+const maxRecord = 4 << 30
+
+func readRecord(file string, in io.Reader) ([]byte, error) {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		switch {
+		case err != nil:
+			return nil, err
+		case info.Size() >= maxRecord:
+			return nil, fmt.Errorf("%s is no record: it has %d bytes, and records have less than 4 GiB", file, info.Size())
+		case info.Mode().IsRegular():
+			return os.ReadFile(file) // at once: its size is known
+		}
+		in = f
+	}
+	record, err := io.ReadAll(io.LimitReader(in, maxRecord))
+	if err == nil && len(record) == maxRecord {
+		err = fmt.Errorf("%s is no record: records have less than 4 GiB", file)
+	}
+	return record, err
 }
 
 // printFindings prints what was proved, for people.

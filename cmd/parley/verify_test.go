@@ -30,6 +30,10 @@ func TestVerify(t *testing.T) {
 	damaged := bytes.Replace(whole, []byte("Purchase price"), []byte("Purchase prize"), 1)
 	record, key := file("sale.zip", whole), filepath.Join(records, "parley.pub")
 	checkpoint := file("checkpoint", []byte(firstCheckpoint(t, whole)))
+	huge := file("huge.zip", nil)
+	if err := os.Truncate(huge, 1<<40); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name        string
 		args        []string
@@ -42,10 +46,13 @@ func TestVerify(t *testing.T) {
 		{"as JSON", []string{record, "--key", key, "--json"}, "", 0, `{"holds":true,"transaction":"sale-14-harbour-road"`, ""},
 		{"with a checkpoint", []string{record, "--key", key, "--checkpoint", checkpoint}, "", 0, "Agreement 1 is in the record as it was sealed", ""},
 		{"with no checkpoint in the file", []string{record, "--key", key, "--checkpoint", key}, "", 1, "", "held against " + key},
-		{"damaged", []string{file("bad.zip", damaged), "--key", key}, "", 1, "", "bad.zip does not hold: the zip is not laid out as records are"},
+		{"damaged", []string{file("bad.zip", damaged), "--key", key}, "", 1, "", "bad.zip does not hold: at byte 0 of the record: document.automerge is damaged, or was altered"},
 		{"damaged, as JSON", []string{file("bad.zip", damaged), "--key", key, "--json"}, "", 1, `{"holds":false,"error":"`, "does not hold"},
 		{"cut", []string{file("cut.zip", whole[:len(whole)-1]), "--key", key}, "", 1, "", "does not hold"},
-		{"nothing", []string{"-", "--key", key}, "", 1, "", "it ends where document.automerge should begin"},
+		{"nothing", []string{"-", "--key", key}, "", 1, "", "does not hold: it is empty"},
+		{"more than a record", []string{file("more.zip", append(bytes.Clone(whole), 'x')), "--key", key}, "", 1, "", "unpacked and packed again"},
+		{"far too long", []string{huge, "--key", key}, "", 2, "", "records have less than 4 GiB"},
+		{"the private key", []string{record, "--key", file("parley.key", []byte("PRIVATE+KEY+a+00000000+AA=="))}, "", 2, "", "this is the server's private one"},
 		{"no such file", []string{"nowhere.zip", "--key", key}, "", 2, "", "read the record: open nowhere.zip"},
 		{"no such key", []string{record, "--key", "nowhere.pub"}, "", 2, "", "read the public key: open nowhere.pub"},
 		{"no such checkpoint", []string{record, "--key", key, "--checkpoint", "nowhere"}, "", 2, "", "read the checkpoint: open nowhere"},

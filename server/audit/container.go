@@ -77,6 +77,9 @@ func (fs files) size() int {
 // reads no more of the zip than the sizes of the files, makes the zip again, and
 // compares. The files are parts of the record.
 func unpack(record []byte) (files, error) {
+	if len(record) == 0 {
+		return nil, errors.New("it is empty")
+	}
 	fs := make(files, len(fileNames))
 	at := 0
 	for _, name := range fileNames {
@@ -92,7 +95,7 @@ func unpack(record []byte) (files, error) {
 		return nil, err
 	}
 	if !bytes.Equal(again, record) {
-		return nil, fmt.Errorf("the zip is not laid out as records are: it differs from byte %d on (%d bytes, want %d)", firstDifference(again, record), len(record), len(again))
+		return nil, fmt.Errorf("the zip is not laid out as records are: it differs from byte %d on (%d bytes, want %d); if it was unpacked and packed again, verify the file as it was exported", firstDifference(again, record), len(record), len(again))
 	}
 	return fs, nil
 }
@@ -106,12 +109,16 @@ func localFile(rest []byte, name string) ([]byte, error) {
 	if binary.LittleEndian.Uint32(rest) != localHeaderMark || string(rest[localHeaderLen:begin]) != name {
 		return nil, fmt.Errorf("%s does not begin here", name)
 	}
-	const sizeAt = 18
+	const crcAt, sizeAt = 14, 18
 	n := binary.LittleEndian.Uint32(rest[sizeAt:])
 	if uint64(n) > uint64(len(rest)-begin) {
 		return nil, fmt.Errorf("it ends within %s", name)
 	}
-	return rest[begin : begin+int(n)], nil
+	content := rest[begin : begin+int(n)]
+	if binary.LittleEndian.Uint32(rest[crcAt:]) != crc32.ChecksumIEEE(content) {
+		return nil, fmt.Errorf("%s is damaged, or was altered: it is not what its checksum (CRC-32) is of", name)
+	}
+	return content, nil
 }
 
 // firstDifference returns how many bytes a and b have in common at the

@@ -80,6 +80,9 @@ func (p Public) verifierKey(name string) string {
 // ParsePublic reads what [Public.Text] returned.
 func ParsePublic(text string) (Public, error) {
 	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "PRIVATE+KEY+") {
+		return Public{}, errors.New("read a public key: this is the server's private one, which nobody else should have")
+	}
 	if _, err := note.NewVerifier(text); err != nil {
 		return Public{}, fmt.Errorf("read a public key: %w: want a line such as parley-1a2b3c4d+5e6f7a8b+AWk…", err)
 	}
