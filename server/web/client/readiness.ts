@@ -40,6 +40,11 @@ export class Readiness {
     return this.#heads !== undefined && !this.#confirmed
   }
 
+  /** Taken back, and the server may not know yet. */
+  get takenBack(): boolean {
+    return this.#taken
+  }
+
   /** begin starts a conversation with a server that knows nothing of the last. */
   begin(): void {
     this.#asked = this.#shown = false

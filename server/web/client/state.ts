@@ -147,6 +147,12 @@ export interface Why {
   readonly fields: readonly string[]
 }
 
+export interface Refusal {
+  readonly code: string
+  readonly message: string
+  readonly fields: readonly string[]
+}
+
 export interface Readiness {
   /** The server knows that the user confirms what is shown. */
   readonly ready: boolean
@@ -156,6 +162,8 @@ export interface Readiness {
   readonly can: boolean
   /** Why not. */
   readonly why: Why | null
+  /** Why the last ready() came to nothing, until the next. */
+  readonly refused: Refusal | null
 }
 
 export interface Connection {

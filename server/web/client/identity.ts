@@ -1,0 +1,45 @@
+// Who the user is, and how the server is told.
+import type { Role } from "./state.js"
+
+export interface Identity {
+  /** A JWT, or what gets one; it is asked at every connect, so that a fresh one follows one that expires. */
+  readonly token?: string | (() => string | Promise<string>) | undefined
+  /** The user's id. With a token: its subject, which is the default. */
+  readonly user?: string | undefined
+  /** What a server in development is told, where there is no token. */
+  readonly name?: string | undefined
+  readonly role?: Role | undefined
+}
+
+/** tokenSource returns what gets a token; undefined where there is none. */
+export function tokenSource({ token }: Identity): () => Promise<string | undefined> {
+  return async () => (typeof token === "function" ? token() : token)
+}
+
+/**
+ * subjectOf reads whom a JWT (RFC 7519) is about, "" if it cannot be read. Whether
+ * that is true is for the server to check.
+ */
+export function subjectOf(token: string | undefined): string {
+  try {
+    const payload = token!.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/")
+    const bytes = Uint8Array.from(atob(payload), char => char.charCodeAt(0))
+    const { sub } = JSON.parse(new TextDecoder().decode(bytes)) as { sub?: unknown }
+    return typeof sub === "string" ? sub : ""
+  } catch {
+    return ""
+  }
+}
+
+/** urlFor returns what makes the URL to connect to, with a token or with what a server in development is told. */
+export function urlFor(server: string, { user, name, role }: Identity): (token: string | undefined) => string {
+  const base = new URL(server)
+  base.protocol = base.protocol.replace(/^http/, "ws")
+  if (base.protocol !== "ws:" && base.protocol !== "wss:") throw new Error(`${server} is no ws, wss, http or https URL`)
+  return token => {
+    const url = new URL(base)
+    const told = token ? { token } : { user, name, role }
+    for (const [key, value] of Object.entries(told)) if (value) url.searchParams.set(key, value)
+    return url.href
+  }
+}

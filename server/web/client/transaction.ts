@@ -1,0 +1,654 @@
+// A transaction as a browser has it: a copy of the document that can be picked on
+// at any time, a connection that brings it in step with the server's, and the
+// state that both make together.
+import * as A from "@automerge/automerge/slim"
+import type { StorageAdapterInterface } from "@automerge/automerge-repo/slim"
+import { v4 as uuid } from "uuid"
+import {
+  build, checkId, checkName, documentUrl, edited, eventsOf, genesis, headsOf, historyOf, pickOf, sameHeads, viewAt, viewOf,
+  withDependents, type Doc, type Edit,
+} from "./document.js"
+import { Link, type Frame } from "./link.js"
+import { decode, encode, type Down, type Rejected, type Roster, type Up } from "./messages.js"
+import { Readiness, type Surroundings } from "./readiness.js"
+import { subjectOf, tokenSource, urlFor, type Identity } from "./identity.js"
+import {
+  NotReadyError, PickError, type Because, type Connection, type Event, type Lapse, type Refusal, type Rejection, type Resolution,
+  type State, type Transaction, type Value, type View,
+} from "./state.js"
+import { stateOf, unchanged } from "./show.js"
+import { adapterFor, lastUser, Store } from "./storage.js"
+
+const maxKept = 100 // lapses, rejections and resolutions that a state holds
+const maxRemade = 3 // times that a change is made again which is refused for what it builds on
+const closeWithin = 1_000 // ms that close waits for the server to have everything
+
+export interface OpenOptions extends Identity {
+  /** Where the server is: ws, wss, http or https. Without one the transaction stays offline. */
+  readonly server?: string | undefined
+  /**
+   * Where the transaction is kept between visits: by default in IndexedDB where
+   * there is one. With "memory" what the server does not have is gone with the tab.
+   */
+  readonly storage?: "indexeddb" | "memory" | StorageAdapterInterface | undefined
+  /** Writes what happens to the console. Otherwise nothing is written. */
+  readonly debug?: boolean | undefined
+  /** What opens WebSockets, where it is not the global one. */
+  readonly WebSocket?: (new (url: string) => WebSocket) | undefined
+}
+
+/**
+ * open opens a transaction, which can be picked on at once, also one that was never
+ * seen and without a connection. Automerge's wasm must be initialised, or be about to.
+ */
+export function open(transactionId: string, options: OpenOptions = {}): Transaction {
+  checkId(transactionId)
+  return new OpenTransaction(transactionId, options)
+}
+
+interface QueuedEdit {
+  readonly edit: Edit
+  resolve(change: string): void
+  reject(why: unknown): void
+}
+
+class OpenTransaction implements Transaction {
+  readonly id: string
+  readonly url: string
+  #documentId: string
+  #options: OpenOptions
+  #log: (...what: unknown[]) => void
+  #listeners = new Set<() => void>()
+  #loading: Promise<void> | undefined
+  #closing: Promise<void> | undefined
+
+  // who we are
+  #user = ""
+  #token: () => Promise<string | undefined>
+
+  // the document, and what of it is kept
+  #doc: Doc | undefined
+  #view: View
+  #genesis = ""
+  #adapter: StorageAdapterInterface | undefined
+  #store: Store | undefined
+  #kept: A.Heads = []
+  #queue: QueuedEdit[] = []
+  #remade = new Map<string, number>()
+
+  // the connection
+  #link: Link | undefined
+  #status: Omit<Connection, "unavailable"> = { state: "offline", nextTry: null, tries: 0, reason: null, code: null }
+  #unavailable = false
+  #serverId: string | undefined
+  #sync!: A.SyncState // of this connection
+  #serverHeads: readonly string[] | undefined // as it said on this connection
+  #known: string[] = [] // changes that the server has, with all that they build on
+  #unsaved: readonly string[] = []
+  #peerId = `parley-web-${uuid()}`
+  #session = uuid()
+  #said = 0
+  #pinged = new Map<number, number>()
+  #roundTrip: number | null = null
+
+  // the people
+  #roster: Roster | undefined
+  #parties = new Set<string>()
+  #readiness = new Readiness()
+  #refused: Refusal | null = null
+  #focus: string | null = null
+  #lapses: readonly Lapse[] = []
+  #rejections: readonly Rejection[] = []
+  #resolutions: readonly Resolution[] = []
+  #counts = { lapses: 0, rejections: 0 }
+
+  #state: State
+
+  constructor(id: string, options: OpenOptions) {
+    this.id = id
+    this.#options = options
+    this.url = documentUrl(id)
+    this.#documentId = this.url.replace(/^automerge:/, "")
+    this.#log = options.debug ? (...what) => console.debug("parley", id, ...what) : () => {}
+    this.#token = tokenSource(options)
+    this.#user = options.user ?? (typeof options.token === "string" ? subjectOf(options.token) : "")
+    this.#adapter = adapterFor(options.storage)
+    this.#view = Object.freeze({ heads: [], fields: [], selections: Object.freeze({}), contested: [], missing: [] })
+    if (options.server !== undefined) this.#link = this.#newLink(options.server)
+    if (this.#link) this.#status = { ...this.#status, state: "connecting" }
+    this.#state = this.#show()
+    this.#watchWindow()
+    this.#begin().catch(error => this.#fail(error))
+  }
+
+  getState(): State {
+    return this.#state
+  }
+
+  subscribe(listener: () => void): () => void {
+    const own = () => listener() // the same function may subscribe twice
+    this.#listeners.add(own)
+    return () => void this.#listeners.delete(own)
+  }
+
+  pick(field: string, value: Value, option?: string): Promise<string> {
+    return this.#edit(pickOf(field, value, option, Date.now()))
+  }
+
+  pickOption(field: string, option: string): Promise<string> {
+    const found = this.#view.fields.find(f => f.name === field)?.options.find(o => o.name === option)
+    if (!found) throw new PickError("option", `field ${JSON.stringify(field)} has no option ${JSON.stringify(option)}`)
+    return this.pick(field, found.value, option)
+  }
+
+  withdraw(field: string): Promise<string> {
+    checkName(field)
+    const queued = this.#queue.findLast(q => q.edit.field === field)
+    const picked = queued ? !("withdraw" in queued.edit) : field in this.#view.selections
+    if (!picked && this.#doc) throw new PickError("nothing-picked", `nothing is picked for ${JSON.stringify(field)}`)
+    return this.#edit({ field, withdraw: true, at: Date.now() })
+  }
+
+  ready(shown?: View | readonly string[]): Promise<void> {
+    if (shown === undefined) this.#makeQueued()
+    const heads = shown === undefined ? this.#view.heads : "heads" in shown ? shown.heads : shown
+    const done = this.#confirm([...heads].sort())
+    done.catch((why: unknown) => {
+      if (why instanceof NotReadyError && why.code !== "overtaken") this.#refused = { code: why.code, message: why.message, fields: why.fields }
+      this.#update()
+    })
+    return done
+  }
+
+  #confirm(heads: readonly string[]): Promise<void> {
+    this.#refused = null
+    if (heads.length === 0) return Promise.reject(new NotReadyError("stale", "there is nothing to confirm yet"))
+    if (this.#status.state === "offline" || this.#status.state === "refused") {
+      return Promise.reject(new NotReadyError("offline", "there is no connection to the server"))
+    }
+    const done = this.#readiness.want(heads)
+    this.#update()
+    return done
+  }
+
+  unready(): void {
+    this.#refused = null
+    this.#readiness.takeBack()
+    this.#update()
+  }
+
+  focus(field: string | null): void {
+    if (this.#focus === field) return
+    this.#focus = field
+    this.#say({ t: "focus", field })
+  }
+
+  leave(): void {
+    this.#focus = null
+    this.#readiness.end(new NotReadyError("overtaken", "the user has left"))
+    this.#say({ t: "leave" })
+    this.#update()
+  }
+
+  reconnect(): void {
+    this.#link?.reconnect()
+    this.#link?.awake()
+  }
+
+  history(): readonly Event[] {
+    return this.#doc ? historyOf(this.#doc) : []
+  }
+
+  at(heads: readonly string[]): View | undefined {
+    return this.#doc && viewAt(this.#doc, heads)
+  }
+
+  close(): Promise<void> {
+    return (this.#closing ??= this.#end())
+  }
+
+  async #end(): Promise<void> {
+    this.#makeQueued()
+    if (this.#link?.joined && this.#unsaved.length > 0) await this.#savedWithin(closeWithin)
+    this.#link?.close()
+    this.#unwatchWindow()
+    for (const { reject } of this.#queue.splice(0)) reject(new Error("the transaction was closed"))
+    this.#readiness.giveUp(new NotReadyError("closed", "the transaction was closed"))
+    this.#update()
+    await this.#store?.settled()
+    this.#listeners.clear()
+  }
+
+  #savedWithin(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const done = () => {
+        clearTimeout(timer)
+        stop()
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      const stop = this.subscribe(() => (this.#state.saved || !this.#link?.joined) && done())
+    })
+  }
+
+  // Beginning: who we are, then what is kept here, then the connection.
+
+  async #begin(): Promise<void> {
+    await A.wasmInitialized()
+    if (this.#user === "" && this.#options.token) await this.#askWho()
+    else await this.#load()
+    if (!this.#closing) this.#link?.start()
+  }
+
+  // askWho asks for a token, which says who we are; or else who was here last.
+  async #askWho(): Promise<void> {
+    const ask = this.#token
+    try {
+      const first = await ask()
+      this.#user = subjectOf(first)
+      let fresh = true // for the first connect
+      this.#token = () => {
+        if (!fresh) return ask()
+        fresh = false
+        return Promise.resolve(first)
+      }
+    } catch (error) {
+      this.#log("there is no token yet", error)
+      if (this.#adapter) this.#user = await lastUser(this.#adapter, this.#documentId)
+      if (this.#user === "") return
+    }
+    await this.#load()
+  }
+
+  async #tokenOfOurs(): Promise<string | undefined> {
+    const token = await this.#token()
+    const subject = subjectOf(token)
+    if (!this.#doc) {
+      this.#user = subject
+      await this.#load()
+    }
+    if (subject !== "" && this.#user !== "" && subject !== this.#user) {
+      throw new Error(`the token is of ${subject}, and not of ${this.#user}, who works here`)
+    }
+    return token
+  }
+
+  #load(): Promise<void> {
+    return (this.#loading ??= this.#read())
+  }
+
+  async #read(): Promise<void> {
+    const first = genesis(this.id)
+    this.#genesis = A.decodeChange(first).hash!
+    let doc = build([first])
+    let known: string[] = []
+    if (this.#adapter) {
+      this.#store = new Store(this.#adapter, this.#documentId, this.#user)
+      const kept = await this.#store.load()
+      for (const chunk of kept.chunks) doc = A.loadIncremental(doc, chunk)
+      known = kept.known
+    }
+    this.#doc = doc
+    this.#kept = A.getHeads(doc)
+    this.#view = viewOf(doc)
+    this.#learn(known)
+    this.#makeQueued()
+    this.#update()
+  }
+
+  #fail(error: unknown): void {
+    this.#log("cannot open the transaction", error)
+    const reason = error instanceof Error ? error.message : String(error)
+    this.#status = { ...this.#status, state: "offline", reason }
+    for (const { reject } of this.#queue.splice(0)) reject(error)
+    this.#update()
+  }
+
+  // Editing.
+
+  #edit(edit: Edit): Promise<string> {
+    if (this.#closing) throw new PickError("closed", "the transaction was closed")
+    const role = this.#state.me.role
+    if (role === "viewer" || role === "auditor") {
+      throw new PickError("read-only", "viewers and auditors may read the transaction but not change it")
+    }
+    if (this.#doc && this.#user === "") throw new PickError("not-author", "say who you are: a pick needs a user")
+    const done = new Promise<string>((resolve, reject) => {
+      this.#queue.push({ edit, resolve, reject })
+      if (this.#queue.length === 1) queueMicrotask(() => this.#makeQueued())
+    })
+    done.catch(() => {}) // who does not wait for it sees it in the state
+    return done
+  }
+
+  // makeQueued makes one change of the picks that wait, the last for each field.
+  #makeQueued(): void {
+    if (!this.#doc || this.#queue.length === 0) return
+    const queue = this.#queue.splice(0)
+    const edits = new Map(queue.map(({ edit }) => [edit.field, edit]))
+    const before = this.#doc
+    try {
+      this.#doc = edited(before, this.#user, [...edits.values()])
+    } catch (error) {
+      for (const { reject } of queue) reject(error)
+      return
+    }
+    const change = A.getHeads(this.#doc)[0]!
+    if (sameHeads(headsOf(this.#doc), this.#view.heads)) {
+      for (const { reject } of queue) reject(new PickError("nothing-picked", "nothing was picked that could be taken back"))
+      return
+    }
+    this.#unsaved = [...this.#unsaved, change]
+    const kept = this.#keep()
+    this.#update()
+    kept.then(
+      () => queue.forEach(({ resolve }) => resolve(change)),
+      (error: unknown) => queue.forEach(({ reject }) => reject(error))
+    )
+  }
+
+  // keep stores what is new in the document.
+  #keep(): Promise<void> {
+    const doc = this.#doc!
+    this.#view = viewOf(doc)
+    const chunk = A.saveSince(doc, this.#kept)
+    this.#kept = A.getHeads(doc)
+    const done = this.#store?.append(chunk, () => A.save(this.#doc!)) ?? Promise.resolve()
+    done.catch(error => this.#log("cannot keep a change", error))
+    return done
+  }
+
+  // The conversation with the server.
+
+  #newLink(server: string): Link {
+    const url = urlFor(server, this.#options)
+    return new Link({
+      peerId: this.#peerId,
+      token: () => this.#tokenOfOurs(),
+      freshTokens: typeof this.#options.token === "function",
+      url,
+      WebSocket: this.#options.WebSocket ?? globalThis.WebSocket,
+      log: this.#log,
+      ping: () => this.#ping(),
+      onStatus: status => {
+        this.#status = status
+        if (status.state === "refused" || status.state === "offline") {
+          this.#readiness.giveUp(new NotReadyError("offline", status.reason ?? "there is no connection to the server"))
+        }
+        this.#update()
+      },
+      onJoined: serverId => this.#joined(serverId),
+      onFrame: frame => this.#hear(frame),
+      onLost: () => {
+        this.#serverHeads = this.#serverId = undefined
+        this.#roundTrip = null
+        this.#pinged.clear()
+      },
+    })
+  }
+
+  #joined(serverId: string): void {
+    this.#serverId = serverId
+    this.#unavailable = false
+    this.#sync = A.initSyncState()
+    this.#readiness.begin()
+    this.#pump()
+    if (this.#focus !== null) this.#say({ t: "focus", field: this.#focus })
+    this.#update()
+  }
+
+  #hear(frame: Frame): void {
+    if (frame.documentId !== this.#documentId || frame.senderId !== this.#serverId) return
+    if (frame.type === "doc-unavailable") this.#unavailable = true
+    if (frame.type === "sync" || frame.type === "request") this.#receive(frame.data as Uint8Array)
+    if (frame.type === "ephemeral") this.#heed(decode(frame.data as Uint8Array))
+    this.#update()
+  }
+
+  #receive(data: Uint8Array): void {
+    const before = this.#view.heads
+    const { heads } = A.decodeSyncMessage(data)
+    const [doc, sync] = A.receiveSyncMessage(this.#doc!, this.#sync, data)
+    this.#doc = doc
+    this.#sync = sync
+    this.#serverHeads = heads
+    if (heads.length > 0) this.#unavailable = false
+    if (sameHeads(headsOf(doc), before)) return this.#learn(heads)
+    const came = A.getChangesMetaSince(doc, [...before]).map(meta => meta.hash)
+    void this.#keep()
+    this.#learn([...came, ...heads])
+  }
+
+  // learn takes note of changes that the server has.
+  #learn(changes: readonly string[]): void {
+    const doc = this.#doc!
+    const here = changes.filter(change => A.hasHeads(doc, [change]))
+    this.#known = [...new Set([...this.#known, ...here])]
+    const pending = this.#unsaved.length
+    const unsaved = A.getChangesMetaSince(doc, this.#known).map(meta => meta.hash)
+    this.#unsaved = unsaved.filter(change => change !== this.#genesis)
+    if (this.#unsaved.length > 0) return
+    const heads = A.getHeads(doc)
+    if (pending === 0 && sameHeads(heads, this.#known)) return
+    this.#known = heads
+    this.#store?.know(heads).catch(error => this.#log("cannot keep what the server has", error))
+  }
+
+  #pump(): void {
+    if (!this.#link?.joined || !this.#doc) return
+    const [sync, message] = A.generateSyncMessage(this.#doc, this.#sync)
+    this.#sync = sync
+    if (message) this.#send("sync", message)
+  }
+
+  #send(type: string, data: Uint8Array, more: object = {}): void {
+    this.#link?.send({ type, senderId: this.#peerId, targetId: this.#serverId, documentId: this.#documentId, data, ...more })
+  }
+
+  #say(message: Up): void {
+    if (!this.#link?.joined) return
+    this.#send("ephemeral", encode(message), { sessionId: this.#session, count: ++this.#said })
+  }
+
+  #ping(): void {
+    const n = this.#said
+    this.#pinged.clear()
+    this.#pinged.set(n, performance.now())
+    this.#say({ t: "ping", n })
+  }
+
+  #heed(message: Down | undefined): void {
+    switch (message?.t) {
+      case "roster":
+        return this.#takeRoster(message)
+      case "lapsed":
+        this.#noteLapse(message.user, message.because)
+        if (message.user === this.#user) this.#readiness.takeLapse(message.because, this.#surroundings())
+        return
+      case "resolved":
+        return this.#noteResolution(message.resolution)
+      case "rejected":
+        return this.#takeRejection(message)
+      case "pong": {
+        const sent = this.#pinged.get(message.n)
+        if (sent !== undefined) this.#roundTrip = Math.round(performance.now() - sent)
+        this.#pinged.delete(message.n)
+      }
+    }
+  }
+
+  #takeRoster(roster: Roster): void {
+    this.#roster = roster
+    this.#unavailable = false
+    for (const p of roster.participants) if (p.role === "party" && p.user !== this.#user) this.#parties.add(p.user)
+    if (roster.resolution) this.#noteResolution(roster.resolution)
+    this.#learn(roster.heads)
+    const lapsed = this.#readiness.takeRoster(roster, this.#user)
+    if (lapsed) this.#noteLapse(this.#user, lapsed.because)
+  }
+
+  #noteLapse(user: string, because: Because | null): void {
+    if (because && this.#lapses.some(l => l.user === user && l.because?.change === because.change)) return
+    this.#lapses = [...this.#lapses, Object.freeze({ n: ++this.#counts.lapses, user, because })].slice(-maxKept)
+  }
+
+  #noteResolution(resolution: Resolution): void {
+    if (this.#resolutions.some(known => known.n === resolution.n)) return
+    this.#resolutions = [...this.#resolutions, resolution].sort((a, b) => a.n - b.n).slice(-maxKept)
+  }
+
+  #takeRejection(rejected: Rejected): void {
+    this.#log("refused", rejected.of ?? "changes", rejected.code, rejected.message)
+    if (rejected.of === "ready") return this.#readiness.takeRefusal(rejected)
+    if (rejected.of !== undefined) return
+    if (rejected.changes.length > 0) return this.#rollBack(rejected)
+    this.#unavailable = true
+    this.#status = { ...this.#status, reason: rejected.message }
+  }
+
+  // rollBack rebuilds the document without what the server refused, and makes what
+  // was built on it again, as new changes of a new actor.
+  #rollBack({ code, message, changes }: Rejected): void {
+    const old = this.#doc!
+    const refused = changes.filter(change => this.#unsaved.includes(change))
+    if (refused.length === 0) return
+    const gone = withDependents(old, refused)
+    const hashed = A.getAllChanges(old).map(change => ({ change, hash: A.decodeChange(change).hash! }))
+    this.#doc = build(hashed.filter(c => !gone.has(c.hash)).map(c => c.change))
+    const events = eventsOf(old, hashed.filter(c => gone.has(c.hash)).map(c => c.change))
+    const lost = this.#remake(events, new Set(refused), code)
+    A.free(old)
+    this.#view = viewOf(this.#doc)
+    this.#kept = A.getHeads(this.#doc)
+    this.#sync = A.initSyncState()
+    this.#known = this.#known.filter(change => A.hasHeads(this.#doc!, [change]))
+    this.#learn([])
+    this.#store?.replace(A.save(this.#doc)).catch(error => this.#log("cannot keep the document", error))
+    const rejection = Object.freeze({ n: ++this.#counts.rejections, code, message, changes: Object.freeze(refused), lost: Object.freeze(lost) })
+    this.#rejections = [...this.#rejections, rejection].slice(-maxKept)
+  }
+
+  // remake makes changes again, each from its events, and returns those that are lost.
+  #remake(events: readonly Event[], refused: ReadonlySet<string>, code: string): Event[] {
+    const lost: Event[] = []
+    const remade = new Map<string, number>()
+    const oursToMake = code !== "read-only" && code !== "not-author"
+    for (const change of new Set(events.map(e => e.change))) {
+      const own = events.filter(e => e.change === change)
+      const tries = (this.#remade.get(change) ?? 0) + (refused.has(change) ? 1 : 0)
+      const mayPass = !refused.has(change) || (code === "depends-on-refused" && tries <= maxRemade)
+      const edits = own.flatMap(event => redo(event, this.#doc!))
+      if (!oursToMake || !mayPass || edits.length === 0) {
+        lost.push(...own)
+        continue
+      }
+      this.#doc = edited(this.#doc!, this.#user, edits)
+      remade.set(A.getHeads(this.#doc)[0]!, tries)
+    }
+    this.#remade = remade
+    return lost
+  }
+
+  // What is shown.
+
+  #surroundings(): Surroundings {
+    const doc = this.#doc
+    const has = (heads: readonly string[]) => doc !== undefined && A.hasHeads(doc, [...heads])
+    return {
+      user: this.#user,
+      inStep: this.#serverHeads !== undefined && has(this.#serverHeads) && this.#unsaved.length === 0,
+      heads: this.#view.heads,
+      contains: (heads, change) =>
+        has([...heads, change]) && !A.getChangesMetaSince(doc!, [...heads]).some(meta => meta.hash === change),
+      causeSince: heads => {
+        if (!has(heads)) return null
+        const [first] = eventsOf(doc!, A.getChangesSince(doc!, [...heads]))
+        return first ? { field: first.field, user: first.user, change: first.change } : null
+      },
+    }
+  }
+
+  // update says what the server should hear now, and shows what there is.
+  #update(): void {
+    this.#pump()
+    const lapsed = this.#readiness.tend(this.#surroundings())
+    if (lapsed) this.#noteLapse(this.#user, lapsed.because)
+    if (this.#link?.joined) this.#readiness.next().forEach(message => this.#say(message))
+    const someoneReady = this.#roster?.participants.some(p => p.ready) ?? false
+    this.#link?.hurry(someoneReady || this.#readiness.pending || this.#readiness.confirmed !== undefined)
+    const state = unchanged(this.#state, this.#show())
+    if (state === this.#state) return
+    this.#state = state
+    this.#warnBeforeUnload(state.pending > 0 && !this.#closing)
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener()
+      } catch (error) {
+        queueMicrotask(() => { throw error })
+      }
+    }
+  }
+
+  #show(): State {
+    return stateOf({
+      id: this.id,
+      view: this.#view,
+      loaded: this.#doc !== undefined,
+      user: this.#user,
+      name: this.#options.name ?? "",
+      role: this.#options.role ?? null,
+      roster: this.#roster,
+      parties: this.#parties,
+      readiness: this.#readiness,
+      refused: this.#refused,
+      lapses: this.#lapses,
+      rejections: this.#rejections,
+      resolutions: this.#resolutions,
+      connection: { ...this.#status, unavailable: this.#unavailable },
+      pending: this.#unsaved.length + this.#queue.length,
+      roundTrip: this.#roundTrip,
+    })
+  }
+
+  // The window: somebody looks, the network is back, the tab is about to close.
+
+  #awake = () => {
+    if (typeof document === "undefined" || document.visibilityState !== "hidden") this.#link?.awake()
+  }
+
+  #beforeUnload = (event: BeforeUnloadEvent) => {
+    event.preventDefault()
+    event.returnValue = "" // what older browsers want
+  }
+
+  #warns = false
+
+  // warnBeforeUnload listens only while it must: a page that does may not be kept for going back to.
+  #warnBeforeUnload(wanted: boolean): void {
+    if (typeof window === "undefined" || wanted === this.#warns) return
+    this.#warns = wanted
+    if (wanted) window.addEventListener("beforeunload", this.#beforeUnload)
+    else window.removeEventListener("beforeunload", this.#beforeUnload)
+  }
+
+  #watchWindow(): void {
+    if (typeof window === "undefined") return
+    for (const event of ["focus", "online", "pageshow"]) window.addEventListener(event, this.#awake)
+    document.addEventListener("visibilitychange", this.#awake)
+  }
+
+  #unwatchWindow(): void {
+    this.#warnBeforeUnload(false)
+    if (typeof window === "undefined") return
+    for (const event of ["focus", "online", "pageshow"]) window.removeEventListener(event, this.#awake)
+    document.removeEventListener("visibilitychange", this.#awake)
+  }
+}
+
+// redo returns the edit that does again what an event did, if there is one.
+function redo(event: Event, doc: Doc): Edit[] {
+  const { kind, field, pick, at } = event
+  if (kind === "picked" && pick) return [{ field, value: pick.value, option: pick.option, at: pick.at }]
+  if (kind === "withdrawn" && field in doc.selections) return [{ field, withdraw: true, at }]
+  return []
+}
