@@ -103,6 +103,8 @@ func (m *screen) failed(err error) {
 	var refusal *crdt.Refusal
 	var notReady *client.NotReadyError
 	switch {
+	case err == nil && m.note == awayNote:
+		m.note = ""
 	case errors.As(err, &refusal):
 		m.note = "refused: " + plain(refusal.Reason)
 	case errors.As(err, &notReady) && notReady.Code == client.CodeLapsed: // noted as a lapse
@@ -255,14 +257,13 @@ func (m *screen) pickOption() tea.Cmd {
 // readyWithin is how long the server may take to take note.
 const readyWithin = 10 * time.Second
 
+var awayNote = fmt.Sprintf("there is no connection: you are ready if it is back within %v", readyWithin)
+
 // toggleReady confirms what is on the screen, or takes it back.
 func (m *screen) toggleReady() tea.Cmd {
 	heads, is := m.view.Heads, m.amReady()
-	if !is && m.view.Status.State != client.Online {
-		m.note = "there is no connection: you can confirm when it is back"
-		return nil
-	}
-	return m.try(func(ctx context.Context) (crdt.Hash, error) {
+	away := !is && m.view.Status.State != client.Online
+	do := m.try(func(ctx context.Context) (crdt.Hash, error) {
 		ctx, cancel := context.WithTimeout(ctx, readyWithin)
 		defer cancel()
 		if is {
@@ -270,6 +271,10 @@ func (m *screen) toggleReady() tea.Cmd {
 		}
 		return crdt.Hash{}, m.do.Ready(ctx, heads)
 	})
+	if away {
+		m.note = awayNote
+	}
+	return do
 }
 
 // amReady reports whether the user is, by whatever connection. Without one of ours

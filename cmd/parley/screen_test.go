@@ -277,9 +277,16 @@ func TestReadyWithoutAConnection(t *testing.T) {
 	d, v := &done{}, aView()
 	v.Status = client.Status{State: client.Reconnecting}
 	m := aScreen(d, v)
-	press(m, "y")
-	if len(d.did) > 0 || !strings.Contains(m.note, "no connection") {
-		t.Errorf("did %v, note %q", d.did, m.note)
+	_, do := m.Update(tea.KeyPressMsg{Text: "y", Code: 'y'})
+	if do == nil || !strings.Contains(m.note, "no connection: you are ready if it is back within 10s") {
+		t.Errorf("note %q", m.note)
+	}
+	if m.Update(do()); m.note != "" {
+		t.Errorf("ready, and the note is %q", m.note)
+	}
+	d.err = context.DeadlineExceeded
+	if m.Update(do()); m.note != "the server did not answer: you are not ready" {
+		t.Errorf("in the end: %q", m.note)
 	}
 }
 
