@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"parley/crdt"
 	"parley/crdt/transaction"
@@ -36,11 +37,22 @@ func (i Identity) author() transaction.Author { return i.person().Author() }
 
 // identify returns who makes a request, or the problem of one that is refused.
 func (s *Server) identify(r *http.Request) (Identity, error) {
-	who, err := s.know(r)
+	var who Identity
+	err := s.quotas.requestFrom(addressOf(r.RemoteAddr), time.Now())
+	if err == nil {
+		who, err = s.know(r)
+	}
+	if err == nil {
+		err = s.quotas.requestBy(who.User, time.Now())
+	}
 	var refusal *identity.Refusal
+	var over *overQuota
 	switch {
 	case err == nil:
 		return who, nil
+	case errors.As(err, &over):
+		s.counters.requestsOver.Add(1)
+		return who, newProblem(http.StatusTooManyRequests, over.code, over.reason)
 	case !errors.As(err, &refusal):
 		return who, newProblem(http.StatusUnauthorized, codeUnauthorized, err.Error())
 	case refusal == identity.ErrRevoked:
@@ -203,6 +215,9 @@ func DevIdentity(r *http.Request) (Identity, error) {
 	id := Identity{User: q.Get("user"), Name: q.Get("name"), Role: transaction.Role(q.Get("role")), Scope: identity.All()}
 	if len(id.User) > maxUser || len(id.Name) > maxUser {
 		return Identity{}, fmt.Errorf("user and name may have at most %d bytes", maxUser)
+	}
+	if !utf8.ValidString(id.User) || !utf8.ValidString(id.Name) {
+		return Identity{}, errors.New("user and name must be UTF-8")
 	}
 	switch id.Role {
 	case "":

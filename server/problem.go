@@ -45,6 +45,9 @@ func (s *Server) answer(w http.ResponseWriter, status int, v any, err error) {
 			w.Header().Set("Retry-After", "10")
 		}
 		status, v, contentType = p.Status, p, "application/problem+json"
+		if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -17,15 +17,16 @@ import (
 type Quotas struct {
 	// Frames is how many frames a user may send in a second, over all connections,
 	// for as long as it likes, and FrameBurst how many at once. Who sends faster is
-	// read from more slowly; who does so for a minute on end is closed.
+	// read from more slowly; who does so for a minute on end is closed. An HTTP
+	// request counts as five, and is turned away if it is too many.
 	Frames     float64
 	FrameBurst int
 	// UserConns and AddressConns are how many connections a user and an address
 	// may have. An IPv6 address is its first 64 bits.
 	UserConns    int
 	AddressConns int
-	// NewConns is how many new connections an address may open in a second, and
-	// NewConnBurst how many at once.
+	// NewConns is how many new connections an address may open in a second, or HTTP
+	// requests it may make, and NewConnBurst how many at once.
 	NewConns     float64
 	NewConnBurst int
 }
@@ -45,12 +46,14 @@ type Counts struct {
 	AddressesOver   uint64 // connections over AddressConns or NewConns
 	FramesSlowed    uint64 // frames that waited
 	ConnsOverFrames uint64 // connections closed for their frames
+	RequestsOver    uint64 // HTTP requests that were turned away
 }
 
 // counters are Counts as they are counted.
 type counters struct {
 	tokensRefused, tokensRevoked, tokensExpired, peerIDsRefused atomic.Uint64
 	userConnsOver, addressesOver, framesSlowed, connsOverFrames atomic.Uint64
+	requestsOver                                                atomic.Uint64
 }
 
 // Counts returns how often things have happened.
@@ -61,6 +64,7 @@ func (s *Server) Counts() Counts {
 		TokensExpired: c.tokensExpired.Load(), PeerIDsRefused: c.peerIDsRefused.Load(),
 		UserConnsOver: c.userConnsOver.Load(), AddressesOver: c.addressesOver.Load(),
 		FramesSlowed: c.framesSlowed.Load(), ConnsOverFrames: c.connsOverFrames.Load(),
+		RequestsOver: c.requestsOver.Load(),
 	}
 }
 
@@ -79,6 +83,7 @@ const (
 	codeAddressConns crdt.Code = "too-many-from-address"
 	codeNewConns     crdt.Code = "connecting-too-fast"
 	codeFrames       crdt.Code = "frames-too-fast"
+	codeRequests     crdt.Code = "requests-too-fast"
 )
 
 // An ignored frame, such as an echo of somebody's ephemeral message, costs a
@@ -86,6 +91,9 @@ const (
 const (
 	frameCost   = 10
 	ignoredCost = 1
+	// A request is answered from the document's own goroutine, and may show a long
+	// history.
+	requestCost = 5 * frameCost
 )
 
 const (
@@ -151,11 +159,7 @@ func newQuotas(limits Quotas) *quotas {
 func (q *quotas) arrive(address string, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if now.Sub(q.forgot) > forgetAfter {
-		q.users.forget(now)
-		q.addresses.forget(now)
-		q.forgot = now
-	}
+	q.sweep(now)
 	a := q.addresses.of(address, q.limits.NewConns, q.limits.NewConnBurst)
 	a.conns++
 	switch {
@@ -163,6 +167,39 @@ func (q *quotas) arrive(address string, now time.Time) error {
 		return &overQuota{codeNewConns, "your address opens connections too fast: wait a little longer between them"}
 	case q.limits.AddressConns > 0 && a.conns > q.limits.AddressConns:
 		return &overQuota{codeAddressConns, fmt.Sprintf("your address has %d connections, the most there may be: close some", q.limits.AddressConns)}
+	}
+	return nil
+}
+
+// sweep forgets, now and then, who takes nothing. The caller holds mu.
+func (q *quotas) sweep(now time.Time) {
+	if now.Sub(q.forgot) > forgetAfter {
+		q.users.forget(now)
+		q.addresses.forget(now)
+		q.forgot = now
+	}
+}
+
+// requestFrom counts a request by where it comes from, before anything is known of
+// who makes it.
+func (q *quotas) requestFrom(address string, now time.Time) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sweep(now)
+	a := q.addresses.of(address, q.limits.NewConns, q.limits.NewConnBurst)
+	if a.rate != nil && !a.rate.AllowN(now, 1) {
+		return &overQuota{codeRequests, "your address makes requests too fast: wait a little longer between them"}
+	}
+	return nil
+}
+
+// requestBy counts a request by its user.
+func (q *quotas) requestBy(user string, now time.Time) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	u := q.users.of(user, q.limits.Frames*frameCost, max(q.limits.FrameBurst, 1)*frameCost)
+	if u.rate != nil && !u.rate.AllowN(now, min(requestCost, u.rate.Burst())) {
+		return &overQuota{codeRequests, "you make requests too fast: wait a little longer between them"}
 	}
 	return nil
 }

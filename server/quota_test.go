@@ -128,3 +128,39 @@ func TestEchoesCostLittle(t *testing.T) {
 		}
 	})
 }
+
+// TestRequests counts HTTP requests with the frames of their user, and by address.
+func TestRequests(t *testing.T) {
+	inOffice(t, server.Options{Quotas: server.Quotas{Frames: 10, FrameBurst: 20}}, func(_ context.Context, o *office) {
+		host := o.sale("sale") // takes two of them
+		bob := o.token("bob", transaction.Party, "sale")
+		time.Sleep(10 * time.Second)
+		for i := range 4 {
+			if status, code, _ := o.ask(bob, "GET", "/v1/transactions/sale", ""); status != 200 {
+				t.Fatalf("request %d: %d %s", i, status, code)
+			}
+		}
+		if status, code, _ := o.ask(bob, "GET", "/v1/transactions/sale/history", ""); status != 429 || code != "requests-too-fast" {
+			t.Errorf("one more: %d %s", status, code)
+		}
+		if status, code, _ := o.ask(host, "GET", "/v1/transactions/sale", ""); status != 200 {
+			t.Errorf("others: %d %s", status, code)
+		}
+		time.Sleep(time.Second)
+		if status, code, _ := o.ask(bob, "GET", "/v1/transactions/sale", ""); status != 200 {
+			t.Errorf("a second later: %d %s", status, code)
+		}
+		if n := o.srv.Counts().RequestsOver; n != 1 {
+			t.Errorf("%d turned away", n)
+		}
+	})
+	inOffice(t, server.Options{Quotas: server.Quotas{NewConns: 1, NewConnBurst: 4}}, func(ctx context.Context, o *office) {
+		o.refused(ctx, "no token") // counts with them
+		for i := range 5 { // without a token, too
+			status, _, _ := o.ask("", "GET", "/v1/transactions/sale", "")
+			if want := map[bool]int{true: 401, false: 429}[i < 3]; status != want {
+				t.Errorf("request %d: %d, want %d", i, status, want)
+			}
+		}
+	})
+}
