@@ -131,9 +131,10 @@ func TestEchoesCostLittle(t *testing.T) {
 
 // TestRequests counts HTTP requests with the frames of their user, and by address.
 func TestRequests(t *testing.T) {
-	inOffice(t, server.Options{Quotas: server.Quotas{Frames: 10, FrameBurst: 20}}, func(_ context.Context, o *office) {
+	inOffice(t, server.Options{Quotas: server.Quotas{Frames: 10, FrameBurst: 20}}, func(ctx context.Context, o *office) {
 		host := o.sale("sale") // takes two of them
 		bob := o.token("bob", transaction.Party, "sale")
+		o.connect(ctx, bob).CloseNow()
 		time.Sleep(10 * time.Second)
 		for i := range 4 {
 			if status, code, _ := o.ask(bob, "GET", "/v1/transactions/sale", ""); status != 200 {
