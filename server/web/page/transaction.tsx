@@ -1,2 +1,34 @@
+// The page of one transaction: it opens it as the address says, and shows it.
 import { render } from "preact"
-render(<p>soon</p>, document.querySelector("#page")!)
+import { App } from "./app"
+import { connect } from "./connect"
+import { readIdentity } from "./identity"
+import { Letter, NameForm } from "./letter"
+
+const root = document.querySelector<HTMLElement>("#page")!
+const who = readIdentity()
+document.title = `${who.transaction} · Parley`
+
+if ("serviceWorker" in navigator) {
+  navigator.serviceWorker.register("/worker.js", { type: "module" }).catch((error: unknown) => {
+    console.warn("This page will not open without a network:", error)
+  })
+}
+
+if (who.token === null && who.user === null) {
+  root.replaceChildren()
+  render(who.dev ? <NameForm transaction={who.transaction} /> : <Letter title="This page needs the link that you were sent">
+    <p>The link holds a token that says who you are. This one has none, or the tab that had it was closed: open your link again.</p>
+  </Letter>, root)
+} else {
+  connect(who).then(
+    tx => {
+      root.replaceChildren()
+      render(<App tx={tx} identity={who} />, root)
+    },
+    (error: unknown) => {
+      root.replaceChildren()
+      render(<Letter title="The transaction cannot be opened"><p>{error instanceof Error ? error.message : String(error)}</p></Letter>, root)
+    }
+  )
+}

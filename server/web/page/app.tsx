@@ -1,0 +1,128 @@
+// A transaction as a page.
+import { useEffect, useMemo, useState } from "preact/hooks"
+import type { Field, State, Transaction, View } from "../client"
+import { Dock, PastDock } from "./dock"
+import { FieldSection, type Hands } from "./field"
+import type { Identity } from "./identity"
+import { Announcer, Notices, type Trouble } from "./notices"
+import { Connection, People } from "./people"
+import { Record, save } from "./record"
+import { Timeline, useMoments, type Moment } from "./timeline"
+import { rememberNames } from "./words"
+
+function useTransaction(tx: Transaction): State {
+  const [state, setState] = useState(tx.getState())
+  useEffect(() => {
+    const update = () => setState(tx.getState())
+    update()
+    return tx.subscribe(update)
+  }, [tx])
+  rememberNames(state)
+  return state
+}
+
+export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
+  const state = useTransaction(tx)
+  const troubles = useTroubles()
+  const moments = useMoments(tx, state)
+  const [past, setPast] = useState<Moment | null>(null)
+  const at = past === null ? null : moments.findIndex(m => m.events[0]!.op === past.events[0]!.op)
+  const go = (to: number | null) => setPast(to === null ? null : (moments[to] ?? null))
+  const then = useMemo(() => (past === null ? undefined : tx.at(past.heads)), [tx, past])
+  const hands = useHands(tx, state, then !== undefined, troubles.tell)
+  const download = () => {
+    const path = `/v1/transactions/${encodeURIComponent(tx.id)}/export` + (past ? `?at=${past.heads.join()}` : "")
+    save(identity, path, `${tx.id}.zip`).catch(troubles.tell)
+  }
+  useTitle(state)
+  return (
+    <>
+      <div class={`sheet ${then ? "past" : ""}`}>
+        <header class="head">
+          <div class="heading"><p class="mark">Parley</p><h1>{tx.id}</h1></div>
+          <Connection tx={tx} state={state} />
+        </header>
+        <People state={state} />
+        <div class="body">
+          <main><Fields state={state} view={then ?? state} hands={hands} /></main>
+          <aside aria-label="History and record">
+            <Timeline state={state} moments={moments} at={at} go={go} />
+            <Record state={state} id={tx.id} past={then !== undefined} download={download}
+              saveKey={() => { save(identity, "/v1/key", "parley.pub").catch(troubles.tell) }} />
+          </aside>
+        </div>
+      </div>
+      {then && at !== null && at >= 0
+        ? <PastDock state={state} moments={moments} at={at} go={go} />
+        : <Dock tx={tx} state={state} show={show} download={download} />}
+      <Notices state={state} troubles={troubles.list} dismiss={troubles.dismiss} />
+      <Announcer state={state} />
+    </>
+  )
+}
+
+function Fields({ state, view, hands }: { state: State; view: View; hands: Hands | null }) {
+  const fields = fieldsOf(view)
+  if (!state.loaded) return <p class="empty">Opening the transaction…</p>
+  if (fields.length === 0) return <p class="empty">{emptyText(state)}</p>
+  return <>{fields.map(f => <FieldSection key={f.name} state={state} view={view} field={f} hands={hands} />)}</>
+}
+
+function emptyText(state: State): string {
+  if (state.connection.unavailable) return "There is no such transaction here, or it is not for you. If somebody makes it, it appears by itself."
+  if (state.connection.state !== "online") return "Nothing of this transaction is on this device yet. It appears when the server can be reached."
+  return "Nothing is to be agreed yet: a host has to write the fields."
+}
+
+/** fieldsOf adds to the fields of the host those for which somebody picked all the same. */
+function fieldsOf(view: View): Field[] {
+  const strays = Object.keys(view.selections).filter(name => !view.fields.some(f => f.name === name))
+  return [...view.fields, ...strays.map(name => ({ name, label: name, required: false, options: [] }))]
+}
+
+function useHands(tx: Transaction, state: State, past: boolean, tell: (error: unknown) => void): Hands | null {
+  const { role } = state.me
+  const may = !past && state.loaded && (role === "party" || role === "host")
+  const hands = useMemo<Hands>(() => {
+    // What is wrong with a pick is thrown at once, or comes later if it cannot be kept.
+    const attempt = (act: () => Promise<string>) => {
+      try {
+        act().catch(tell)
+      } catch (error) {
+        tell(error)
+      }
+    }
+    return {
+      pick: (field, value) => attempt(() => tx.pick(field, value)),
+      pickOption: (field, option) => attempt(() => tx.pickOption(field, option)),
+      withdraw: field => attempt(() => tx.withdraw(field)),
+      focus: field => tx.focus(field),
+    }
+  }, [tx])
+  return may ? hands : null
+}
+
+let troubleCount = 0
+
+function useTroubles() {
+  const [list, setList] = useState<readonly Trouble[]>([])
+  const tell = useMemo(() => (error: unknown) => {
+    const text = error instanceof Error ? error.message : String(error)
+    setList(list => [...list, { n: ++troubleCount, text: text.charAt(0).toUpperCase() + text.slice(1) }])
+  }, [])
+  return { list, tell, dismiss: (n: number) => setList(list => list.filter(t => t.n !== n)) }
+}
+
+/** show leads to a field, for the keyboard too. */
+function show(field: string): void {
+  const heading = document.getElementById(`label ${field}`)
+  heading?.scrollIntoView({ block: "center", behavior: "smooth" })
+  heading?.focus({ preventScroll: true })
+}
+
+function useTitle(state: State): void {
+  const mark = state.resolution ? "✓ " : state.contested.length > 0 ? "! " : ""
+  useEffect(() => {
+    document.title = `${mark}${state.id} · Parley`
+  }, [mark, state.id])
+}

@@ -1,0 +1,158 @@
+// One field: its options side by side, who picked what, and a value of one's own.
+import { useState } from "preact/hooks"
+import type { Field, Pick, Selection, State, Value, View } from "../client"
+import { Initial } from "./people"
+import { canonical, capital, kindOf, list, nameOf, sameValue, timeText, typed, valueText, who } from "./words"
+
+/** What one may do with a field; null if one may only look. */
+export interface Hands {
+  pick(field: string, value: Value): void
+  pickOption(field: string, option: string): void
+  withdraw(field: string): void
+  focus(field: string | null): void
+}
+
+interface Props {
+  state: State
+  view: View // as of now, or as it was
+  field: Field
+  hands: Hands | null
+}
+
+export function FieldSection({ state, view, field, hands }: Props) {
+  const selection = view.selections[field.name]
+  const here = hands ? state.participants.filter(p => p.focus === field.name && p.user !== state.me.user) : []
+  const label = field.label || field.name
+  return (
+    <section
+      class={`field ${selection?.contested ? "contested" : ""}`} data-field={field.name} aria-labelledby={`label ${field.name}`}
+      onFocusIn={() => hands?.focus(field.name)}
+      onFocusOut={event => { if (!event.currentTarget.contains(event.relatedTarget as Node | null)) hands?.focus(null) }}
+    >
+      <header>
+        <h2 id={`label ${field.name}`} tabIndex={-1}>{label}</h2>
+        {field.required ? <span class="quiet">needed</span> : <span class="quiet">may stay open</span>}
+        <span class="here">{here.map(p => <span key={p.user} class="at"><Initial user={p.user} />{nameOf(p.user)} is here</span>)}</span>
+      </header>
+      <Standing state={state} selection={selection} field={field} hands={hands} />
+      <ul class="options" aria-label={`Values for ${label}`}>
+        {cardsOf(field, selection).map(card => <Card key={card.key} state={state} selection={selection} field={field} card={card} hands={hands} />)}
+        {hands && <li><Own label={label} pick={value => hands.pick(field.name, value)} /></li>}
+      </ul>
+    </section>
+  )
+}
+
+// Standing is the line that says how it stands with the field. It is always there,
+// so that nothing moves when it changes.
+function Standing({ state, selection, field, hands }: { state: State; selection: Selection | undefined; field: Field; hands: Hands | null }) {
+  return (
+    <p class="standing">
+      <span>{standing(state, selection, field)}</span>
+      {hands && selection && <button type="button" class="link" onClick={() => hands.withdraw(field.name)}>Take it back</button>}
+    </p>
+  )
+}
+
+function standing(state: State, selection: Selection | undefined, field: Field): string {
+  if (!selection) return field.required ? "Nothing is picked yet, and something must be" : "Nothing is picked"
+  if (!selection.contested) {
+    const { by, at } = selection.winner
+    return `${capital(who(state, by))} picked this, ${timeText(at)}`
+  }
+  const people = [...new Set(selection.picks.map(p => p.by))]
+  if (people.length === 1) return `${capital(who(state, people[0]!))} picked different values on two devices: pick one to settle it`
+  return `${capital(list(people.map(p => who(state, p))))} picked without seeing each other’s: pick one to settle it`
+}
+
+interface CardOf {
+  key: string
+  value: Value
+  source: string
+  option: string | null
+  picks: readonly Pick[]
+}
+
+/** cardsOf are the options, and then what was picked that is none of them. */
+function cardsOf(field: Field, selection: Selection | undefined): CardOf[] {
+  const left = [...(selection?.picks ?? [])]
+  const take = (mine: (p: Pick) => boolean) => {
+    const taken = left.filter(mine)
+    for (const p of taken) left.splice(left.indexOf(p), 1)
+    return taken
+  }
+  const cards: CardOf[] = field.options.map(o => ({
+    key: `option ${o.name}`, value: o.value, source: o.source || o.name, option: o.name,
+    picks: take(p => p.option === o.name && sameValue(p.value, o.value)),
+  }))
+  while (left.length > 0) {
+    const { value, by, option } = left[0]!
+    cards.push({
+      key: `own ${canonical(value)}`, value, option: null,
+      source: option === null ? `a value of ${nameOf(by)}` : `${option}, as it was`,
+      picks: take(p => sameValue(p.value, value)),
+    })
+  }
+  return cards
+}
+
+function Card({ state, selection, field, card, hands }: {
+  state: State; selection: Selection | undefined; field: Field; card: CardOf; hands: Hands | null
+}) {
+  const picked = card.picks.length > 0
+  const settled = picked && !selection?.contested
+  const content = (
+    <>
+      <span class="value"><ValueView value={card.value} /></span>
+      <span class="source">{card.source}</span>
+      <span class="pickers">{card.picks.map(p => (
+        <span key={p.id} class="at"><Initial user={p.by} />{capital(who(state, p.by))}{picked && " picked this"}</span>
+      ))}</span>
+    </>
+  )
+  if (!hands) return <li><div class={`card ${picked ? "picked" : ""}`}>{content}</div></li>
+  // What is picked and settled is not picked again: that would undo confirmations for nothing.
+  const press = () => {
+    if (settled) return
+    if (card.option === null) hands.pick(field.name, card.value)
+    else hands.pickOption(field.name, card.option)
+  }
+  return (
+    <li>
+      <button type="button" class={`card ${picked ? "picked" : ""}`} aria-pressed={settled} data-value={valueText(card.value)} onClick={press}>
+        {content}
+      </button>
+    </li>
+  )
+}
+
+// ValueView shows a list as lines, and everything else as a line.
+function ValueView({ value }: { value: Value }) {
+  if (Array.isArray(value) && value.length > 1) return <>{value.map((v, i) => <span key={i} class="line">{valueText(v as Value)}</span>)}</>
+  if (value !== null && typeof value === "object" && !Array.isArray(value)) {
+    return <>{Object.entries(value).map(([k, v]) => <span key={k} class="line">{k}: {valueText(v as Value)}</span>)}</>
+  }
+  return <span class={typeof value === "string" && value.length > 24 ? "line long" : "line"}>{valueText(value)}</span>
+}
+
+// Own is where one types a value that nobody has offered.
+function Own({ label, pick }: { label: string; pick: (value: Value) => void }) {
+  const [text, setText] = useState("")
+  const value = typed(text.trim())
+  const empty = text.trim() === ""
+  return (
+    <form class="card own" onSubmit={event => {
+      event.preventDefault()
+      if (empty) return
+      pick(value)
+      setText("")
+    }}>
+      <input
+        aria-label={`Another value for ${label}`} placeholder="another value" value={text} autocomplete="off" spellcheck={false}
+        onInput={event => setText(event.currentTarget.value)}
+      />
+      <span class="source">{empty ? "type one of your own" : kindOf(value)}</span>
+      <button type="submit" class={`small ${empty ? "away" : ""}`} disabled={empty}>Pick it</button>
+    </form>
+  )
+}
