@@ -147,10 +147,17 @@ export function viewOf(doc: Doc, heads: readonly string[] = headsOf(doc)): View 
   })
 }
 
-/** viewAt reads what a document said at heads; undefined if they are not there. */
+/**
+ * viewAt reads what a document said at heads; undefined if they are not there. It
+ * makes the document of then: Automerge's view of the past knows no conflicts.
+ */
 export function viewAt(doc: Doc, heads: readonly string[]): View | undefined {
   if (heads.length === 0 || !heads.every(head => /^[0-9a-f]{64}$/.test(head)) || !A.hasHeads(doc, [...heads])) return undefined
-  return viewOf(A.view(doc, [...heads]), Object.freeze([...heads].sort()))
+  const later = new Set(A.getChangesMetaSince(doc, [...heads]).map(meta => meta.hash))
+  const then = build(A.getAllChanges(doc).filter(change => !later.has(A.decodeChange(change).hash!)))
+  const view = viewOf(then)
+  A.free(then)
+  return view
 }
 
 function fieldOf(name: string, raw: unknown): Field {

@@ -81,7 +81,7 @@ class OpenTransaction implements Transaction {
   #status: Omit<Connection, "unavailable"> = { state: "offline", nextTry: null, tries: 0, reason: null, code: null }
   #unavailable = false
   #serverId: string | undefined
-  #sync!: A.SyncState // of this connection
+  #sync: A.SyncState | undefined // of this connection
   #serverHeads: readonly string[] | undefined // as it said on this connection
   #known: string[] = [] // changes that the server has, with all that they build on
   #unsaved: readonly string[] = []
@@ -380,7 +380,7 @@ class OpenTransaction implements Transaction {
       onJoined: serverId => this.#joined(serverId),
       onFrame: frame => this.#hear(frame),
       onLost: () => {
-        this.#serverHeads = this.#serverId = undefined
+        this.#serverHeads = this.#serverId = this.#sync = undefined
         this.#roundTrip = null
         this.#pinged.clear()
       },
@@ -408,7 +408,7 @@ class OpenTransaction implements Transaction {
   #receive(data: Uint8Array): void {
     const before = this.#view.heads
     const { heads } = A.decodeSyncMessage(data)
-    const [doc, sync] = A.receiveSyncMessage(this.#doc!, this.#sync, data)
+    const [doc, sync] = A.receiveSyncMessage(this.#doc!, this.#sync!, data)
     this.#doc = doc
     this.#sync = sync
     this.#serverHeads = heads
@@ -435,7 +435,7 @@ class OpenTransaction implements Transaction {
   }
 
   #pump(): void {
-    if (!this.#link?.joined || !this.#doc) return
+    if (!this.#sync || !this.#doc) return
     const [sync, message] = A.generateSyncMessage(this.#doc, this.#sync)
     this.#sync = sync
     if (message) this.#send("sync", message)
@@ -520,7 +520,7 @@ class OpenTransaction implements Transaction {
     A.free(old)
     this.#view = viewOf(this.#doc)
     this.#kept = A.getHeads(this.#doc)
-    this.#sync = A.initSyncState()
+    if (this.#sync) this.#sync = A.initSyncState()
     this.#known = this.#known.filter(change => A.hasHeads(this.#doc!, [change]))
     this.#learn([])
     this.#store?.replace(A.save(this.#doc)).catch(error => this.#log("cannot keep the document", error))
@@ -573,7 +573,7 @@ class OpenTransaction implements Transaction {
     this.#pump()
     const lapsed = this.#readiness.tend(this.#surroundings())
     if (lapsed) this.#noteLapse(this.#user, lapsed.because)
-    if (this.#link?.joined) this.#readiness.next().forEach(message => this.#say(message))
+    if (this.#sync) this.#readiness.next().forEach(message => this.#say(message))
     const someoneReady = this.#roster?.participants.some(p => p.ready) ?? false
     this.#link?.hurry(someoneReady || this.#readiness.pending || this.#readiness.confirmed !== undefined)
     const state = unchanged(this.#state, this.#show())
