@@ -133,13 +133,16 @@ export const headsOf = (doc: Doc): readonly string[] => Object.freeze([...A.getH
 export const sameHeads = (a: readonly string[], b: readonly string[]) =>
   a.length === b.length && a.every((head, i) => head === b[i])
 
-/** viewOf reads what a document says. */
-export function viewOf(doc: Doc, heads: readonly string[] = headsOf(doc)): View {
-  const fields = Object.keys(doc.fields ?? {}).sort(byName).map(name => fieldOf(name, doc.fields[name]))
+/** viewOf reads what a document says; what is as it was in last are the same objects. */
+export function viewOf(doc: Doc, last?: View): View {
+  const before = new Map(last?.fields.map(field => [field.name, field]))
+  const fields = Object.keys(doc.fields ?? {}).sort(byName).map(name => reuse(before.get(name), fieldOf(name, doc.fields[name])))
   const selections = Object.create(null) as Record<string, Selection>
-  for (const field of Object.keys(doc.selections ?? {}).sort(byName)) selections[field] = selectionOf(doc, field)
+  for (const field of Object.keys(doc.selections ?? {}).sort(byName)) {
+    selections[field] = reuse(last?.selections[field], selectionOf(doc, field))
+  }
   return Object.freeze({
-    heads,
+    heads: headsOf(doc),
     fields: Object.freeze(fields),
     selections: Object.freeze(selections),
     contested: Object.freeze(Object.keys(selections).filter(field => selections[field]!.contested)),
@@ -147,13 +150,16 @@ export function viewOf(doc: Doc, heads: readonly string[] = headsOf(doc)): View 
   })
 }
 
+const reuse = <T>(before: T | undefined, now: T): T =>
+  before !== undefined && JSON.stringify(before) === JSON.stringify(now) ? before : now
+
 /**
  * viewAt reads what a document said at heads; undefined if they are not there. It
  * makes the document of then: Automerge's view of the past knows no conflicts.
  */
 export function viewAt(doc: Doc, heads: readonly string[]): View | undefined {
   if (heads.length === 0 || !heads.every(head => /^[0-9a-f]{64}$/.test(head)) || !A.hasHeads(doc, [...heads])) return undefined
-  const later = new Set(A.getChangesMetaSince(doc, [...heads]).map(meta => meta.hash))
+  const later = new Set(changesSince(doc, heads))
   const then = build(A.getAllChanges(doc).filter(change => !later.has(A.decodeChange(change).hash!)))
   const view = viewOf(then)
   A.free(then)
@@ -202,21 +208,31 @@ export function compareOps(a: string, b: string): number {
   return Number(counterA) - Number(counterB) || byName(actorA, actorB)
 }
 
+/** What changes did, by their hashes, so that each is read once. */
+export type EventCache = Map<string, readonly Event[]>
+
 /**
  * eventsOf tells what changes of a document did, in an order that is the same on
  * every replica. Of several operations on a field in one change only the last counts.
  */
-export function eventsOf(doc: Doc, changes: readonly A.Change[]): Event[] {
+export function eventsOf(doc: Doc, hashes: readonly string[], cache: EventCache = new Map()): Event[] {
+  const events = hashes.flatMap(hash => {
+    let known = cache.get(hash)
+    if (!known) cache.set(hash, (known = eventsOfChange(doc, A.inspectChange(doc, hash)!)))
+    return known
+  })
   const authors = new Map<string, string>()
-  const events = changes.flatMap(change => eventsOfChange(doc, A.decodeChange(change)))
-  for (const { op, pick } of events) if (pick) authors.set(op.split("@")[1]!, pick.by)
+  for (const { op, pick } of events) if (pick) authors.set(actorOf(op), pick.by)
   return events
-    .map(event => Object.freeze({ ...event, user: authors.get(event.op.split("@")[1]!) ?? "" }))
+    .map(event => Object.freeze({ ...event, user: authors.get(actorOf(event.op)) ?? "" }))
     .sort((a, b) => compareOps(a.op, b.op))
 }
 
-/** historyOf tells everything that was ever done. */
-export const historyOf = (doc: Doc): readonly Event[] => Object.freeze(eventsOf(doc, A.getAllChanges(doc)))
+const actorOf = (op: string) => op.slice(op.indexOf("@") + 1)
+
+/** changesSince lists the hashes of what came after heads, all of them if there are none. */
+export const changesSince = (doc: Doc, heads: readonly string[]): string[] =>
+  A.getChangesMetaSince(doc, [...heads]).map(meta => meta.hash)
 
 function eventsOfChange(doc: Doc, change: A.DecodedChange): Event[] {
   const last = new Map<string, Event>()

@@ -5,8 +5,8 @@ import * as A from "@automerge/automerge/slim"
 import type { StorageAdapterInterface } from "@automerge/automerge-repo/slim"
 import { v4 as uuid } from "uuid"
 import {
-  build, checkId, checkName, documentUrl, edited, eventsOf, genesis, headsOf, historyOf, pickOf, sameHeads, viewAt, viewOf,
-  withDependents, type Doc, type Edit,
+  build, changesSince, checkId, checkName, documentUrl, edited, eventsOf, genesis, headsOf, pickOf, sameHeads, viewAt, viewOf,
+  withDependents, type Doc, type Edit, type EventCache,
 } from "./document.js"
 import { Link, type Frame } from "./link.js"
 import { decode, encode, type Down, type Rejected, type Roster, type Up } from "./messages.js"
@@ -42,6 +42,13 @@ export interface OpenOptions extends Identity {
  * seen and without a connection. Automerge's wasm must be initialised, or be about to.
  */
 export function open(transactionId: string, options: OpenOptions = {}): Transaction {
+  const transaction = prepare(transactionId, options)
+  transaction.begin()
+  return transaction
+}
+
+/** prepare makes a transaction that does nothing and shows nothing until begin is called. */
+export function prepare(transactionId: string, options: OpenOptions): Transaction & { begin(): void } {
   checkId(transactionId)
   return new OpenTransaction(transactionId, options)
 }
@@ -69,6 +76,8 @@ class OpenTransaction implements Transaction {
   // the document, and what of it is kept
   #doc: Doc | undefined
   #view: View
+  #history: { of?: readonly string[]; events: readonly Event[] } = { events: [] }
+  #events: EventCache = new Map()
   #genesis = ""
   #adapter: StorageAdapterInterface | undefined
   #store: Store | undefined
@@ -112,11 +121,13 @@ class OpenTransaction implements Transaction {
     this.#log = options.debug ? (...what) => console.debug("parley", id, ...what) : () => {}
     this.#token = tokenSource(options)
     this.#user = options.user ?? (typeof options.token === "string" ? subjectOf(options.token) : "")
-    this.#adapter = adapterFor(options.storage)
     this.#view = Object.freeze({ heads: [], fields: [], selections: Object.freeze({}), contested: [], missing: [] })
     if (options.server !== undefined) this.#link = this.#newLink(options.server)
     if (this.#link) this.#status = { ...this.#status, state: "connecting" }
     this.#state = this.#show()
+  }
+
+  begin(): void {
     this.#watchWindow()
     this.#begin().catch(error => this.#fail(error))
   }
@@ -196,7 +207,11 @@ class OpenTransaction implements Transaction {
   }
 
   history(): readonly Event[] {
-    return this.#doc ? historyOf(this.#doc) : []
+    if (this.#doc && this.#history.of !== this.#view.heads) {
+      const events = eventsOf(this.#doc, changesSince(this.#doc, []), this.#events)
+      this.#history = { of: this.#view.heads, events: Object.freeze(events) }
+    }
+    return this.#history.events
   }
 
   at(heads: readonly string[]): View | undefined {
@@ -234,6 +249,7 @@ class OpenTransaction implements Transaction {
   // Beginning: who we are, then what is kept here, then the connection.
 
   async #begin(): Promise<void> {
+    this.#adapter = adapterFor(this.#options.storage)
     await A.wasmInitialized()
     if (this.#user === "" && this.#options.token) await this.#askWho()
     else await this.#load()
@@ -290,7 +306,7 @@ class OpenTransaction implements Transaction {
     }
     this.#doc = doc
     this.#kept = A.getHeads(doc)
-    this.#view = viewOf(doc)
+    this.#view = viewOf(doc, this.#view)
     this.#learn(known)
     this.#makeQueued()
     this.#update()
@@ -350,7 +366,7 @@ class OpenTransaction implements Transaction {
   // keep stores what is new in the document.
   #keep(): Promise<void> {
     const doc = this.#doc!
-    this.#view = viewOf(doc)
+    this.#view = viewOf(doc, this.#view)
     const chunk = A.saveSince(doc, this.#kept)
     this.#kept = A.getHeads(doc)
     const done = this.#store?.append(chunk, () => A.save(this.#doc!)) ?? Promise.resolve()
@@ -414,7 +430,7 @@ class OpenTransaction implements Transaction {
     this.#serverHeads = heads
     if (heads.length > 0) this.#unavailable = false
     if (sameHeads(headsOf(doc), before)) return this.#learn(heads)
-    const came = A.getChangesMetaSince(doc, [...before]).map(meta => meta.hash)
+    const came = changesSince(doc, before)
     void this.#keep()
     this.#learn([...came, ...heads])
   }
@@ -425,8 +441,7 @@ class OpenTransaction implements Transaction {
     const here = changes.filter(change => A.hasHeads(doc, [change]))
     this.#known = [...new Set([...this.#known, ...here])]
     const pending = this.#unsaved.length
-    const unsaved = A.getChangesMetaSince(doc, this.#known).map(meta => meta.hash)
-    this.#unsaved = unsaved.filter(change => change !== this.#genesis)
+    this.#unsaved = changesSince(doc, this.#known).filter(change => change !== this.#genesis)
     if (this.#unsaved.length > 0) return
     const heads = A.getHeads(doc)
     if (pending === 0 && sameHeads(heads, this.#known)) return
@@ -515,10 +530,10 @@ class OpenTransaction implements Transaction {
     const gone = withDependents(old, refused)
     const hashed = A.getAllChanges(old).map(change => ({ change, hash: A.decodeChange(change).hash! }))
     this.#doc = build(hashed.filter(c => !gone.has(c.hash)).map(c => c.change))
-    const events = eventsOf(old, hashed.filter(c => gone.has(c.hash)).map(c => c.change))
+    const events = eventsOf(old, hashed.filter(c => gone.has(c.hash)).map(c => c.hash))
     const lost = this.#remake(events, new Set(refused), code)
     A.free(old)
-    this.#view = viewOf(this.#doc)
+    this.#view = viewOf(this.#doc, this.#view)
     this.#kept = A.getHeads(this.#doc)
     if (this.#sync) this.#sync = A.initSyncState()
     this.#known = this.#known.filter(change => A.hasHeads(this.#doc!, [change]))
@@ -559,10 +574,10 @@ class OpenTransaction implements Transaction {
       inStep: this.#serverHeads !== undefined && has(this.#serverHeads) && this.#unsaved.length === 0,
       heads: this.#view.heads,
       contains: (heads, change) =>
-        has([...heads, change]) && !A.getChangesMetaSince(doc!, [...heads]).some(meta => meta.hash === change),
+        has([...heads, change]) && !changesSince(doc!, heads).includes(change),
       causeSince: heads => {
         if (!has(heads)) return null
-        const [first] = eventsOf(doc!, A.getChangesSince(doc!, [...heads]))
+        const [first] = eventsOf(doc!, changesSince(doc!, heads), this.#events)
         return first ? { field: first.field, user: first.user, change: first.change } : null
       },
     }
