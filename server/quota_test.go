@@ -157,7 +157,7 @@ func TestRequests(t *testing.T) {
 	})
 	inOffice(t, server.Options{Quotas: server.Quotas{NewConns: 1, NewConnBurst: 4}}, func(ctx context.Context, o *office) {
 		o.refused(ctx, "none") // counts with them
-		for i := range 5 { // without a token, too
+		for i := range 5 {     // without a token, too
 			status, _, _ := o.ask("", "GET", "/v1/transactions/sale", "")
 			if want := map[bool]int{true: 401, false: 429}[i < 3]; status != want {
 				t.Errorf("request %d: %d, want %d", i, status, want)
