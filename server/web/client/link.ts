@@ -62,6 +62,7 @@ export class Link {
   #beat: ReturnType<typeof setTimeout> | undefined
   #urgent = false
   #silent = false // nothing came since the last ping
+  #due = 0 // when something must have come
   #closed = false
 
   constructor(options: LinkOptions) {
@@ -95,7 +96,7 @@ export class Link {
   /** awake tries at once what else would be waited for: somebody looks, or the network is back. */
   awake(): void {
     if (this.#closed || this.#status.state === "refused") return
-    if (this.joined) this.#probe()
+    if (this.joined) this.#probe(urgentBeat)
     else if (this.#retry !== undefined) this.#tryNow()
   }
 
@@ -236,13 +237,17 @@ export class Link {
     if (socket && (socket.readyState === open || socket.readyState === connecting)) socket.close()
   }
 
-  // probe pings, and takes the line for dead if by the next ping nothing has come.
-  #probe(): void {
+  // probe pings, and takes the line for dead if nothing comes for a beat. A later
+  // probe does not put off what an earlier one waits for.
+  #probe(beat = this.#urgent ? urgentBeat : calmBeat): void {
+    const due = Date.now() + beat
+    if (this.#silent && this.#beat !== undefined && this.#due <= due) return
     clearTimeout(this.#beat)
     this.#silent = true
+    this.#due = due
     this.#options.ping()
-    const beat = this.#urgent ? urgentBeat : calmBeat
     this.#beat = setTimeout(() => {
+      this.#beat = undefined
       if (this.#silent) this.#lost("the server does not answer", null)
       else this.#probe()
     }, beat)

@@ -10,6 +10,7 @@ export interface Known {
   readonly id: string
   readonly view: View
   readonly loaded: boolean
+  readonly kept: boolean
   readonly user: string
   readonly name: string
   readonly role: Role | null
@@ -27,12 +28,12 @@ export interface Known {
 }
 
 export function stateOf(known: Known): State {
-  const { id, view, loaded, roster, lapses, rejections, resolutions, connection, pending, roundTrip } = known
+  const { id, view, loaded, kept, roster, lapses, rejections, resolutions, connection, pending, roundTrip } = known
   const me = meOf(known)
   const current = roster !== undefined && sameHeads(roster.heads, view.heads)
   return Object.freeze({
     ...view,
-    id, loaded, me, lapses, rejections, resolutions, connection, pending, roundTrip,
+    id, loaded, kept, me, lapses, rejections, resolutions, connection, pending, roundTrip,
     participants: roster?.participants ?? none,
     needed: roster?.needed ?? none,
     quorum: roster?.quorum ?? 0,

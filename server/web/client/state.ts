@@ -203,6 +203,8 @@ export interface State extends View {
   readonly id: string
   /** Whether what was kept here on an earlier visit has been read. */
   readonly loaded: boolean
+  /** Whether what is picked here outlives the tab, without the server. */
+  readonly kept: boolean
   readonly me: Me
   readonly participants: readonly Participant[]
   /** Who must be ready, and how many of them. */
@@ -260,8 +262,8 @@ export interface Transaction {
   subscribe(listener: () => void): () => void
   /**
    * Picks a value for a field. Picks made in one go, before the next await, are one
-   * change. Resolves with the change's hash when it is kept here (on disk, if there
-   * is storage); `saved` says whether the server has it. Throws a PickError at once
+   * change. Resolves with the change's hash when it is in the document, and on disk if
+   * there is storage that works; `saved` says whether the server has it. Throws a PickError at once
    * for what no server takes.
    */
   pick(field: string, value: Value, option?: string): Promise<string>

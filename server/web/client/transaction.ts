@@ -270,7 +270,7 @@ class OpenTransaction implements Transaction {
       }
     } catch (error) {
       this.#log("there is no token yet", error)
-      if (this.#adapter) this.#user = await lastUser(this.#adapter, this.#documentId)
+      if (this.#adapter) this.#user = await lastUser(this.#adapter, this.#documentId).catch(() => "")
       if (this.#user === "") return
     }
     await this.#load()
@@ -299,16 +299,37 @@ class OpenTransaction implements Transaction {
     let doc = build([first])
     let known: string[] = []
     if (this.#adapter) {
-      this.#store = new Store(this.#adapter, this.#documentId, this.#user)
-      const kept = await this.#store.load()
-      for (const chunk of kept.chunks) doc = A.loadIncremental(doc, chunk)
-      known = kept.known
+      try {
+        this.#store = new Store(this.#adapter, this.#documentId, this.#user)
+        const kept = await this.#store.load()
+        for (const chunk of kept.chunks) doc = this.#loaded(doc, chunk)
+        known = kept.known
+      } catch (error) {
+        this.#notKept(error)
+      }
     }
     this.#doc = doc
     this.#kept = A.getHeads(doc)
     this.#view = viewOf(doc, this.#view)
     this.#learn(known)
     this.#makeQueued()
+    this.#update()
+  }
+
+  // loaded adds what was kept; one chunk that cannot be read costs no other.
+  #loaded(doc: Doc, chunk: Uint8Array): Doc {
+    try {
+      return A.loadIncremental(doc, chunk)
+    } catch (error) {
+      this.#log("cannot read what was kept", error)
+      return doc
+    }
+  }
+
+  // notKept goes on without storage, as where a browser has none for us.
+  #notKept(error: unknown): void {
+    this.#log("nothing can be kept here", error)
+    this.#store = undefined
     this.#update()
   }
 
@@ -357,10 +378,7 @@ class OpenTransaction implements Transaction {
     this.#unsaved = [...this.#unsaved, change]
     const kept = this.#keep()
     this.#update()
-    kept.then(
-      () => queue.forEach(({ resolve }) => resolve(change)),
-      (error: unknown) => queue.forEach(({ reject }) => reject(error))
-    )
+    void kept.then(() => queue.forEach(({ resolve }) => resolve(change)))
   }
 
   // keep stores what is new in the document.
@@ -369,9 +387,15 @@ class OpenTransaction implements Transaction {
     this.#view = viewOf(doc, this.#view)
     const chunk = A.saveSince(doc, this.#kept)
     this.#kept = A.getHeads(doc)
-    const done = this.#store?.append(chunk, () => A.save(this.#doc!)) ?? Promise.resolve()
-    done.catch(error => this.#log("cannot keep a change", error))
-    return done
+    return this.#stored(store => store.append(chunk, () => A.save(this.#doc!)))
+  }
+
+  async #stored(step: (store: Store) => Promise<void>): Promise<void> {
+    try {
+      if (this.#store) await step(this.#store)
+    } catch (error) {
+      this.#notKept(error)
+    }
   }
 
   // The conversation with the server.
@@ -446,7 +470,7 @@ class OpenTransaction implements Transaction {
     const heads = A.getHeads(doc)
     if (pending === 0 && sameHeads(heads, this.#known)) return
     this.#known = heads
-    this.#store?.know(heads).catch(error => this.#log("cannot keep what the server has", error))
+    void this.#stored(store => store.know(heads))
   }
 
   #pump(): void {
@@ -538,7 +562,8 @@ class OpenTransaction implements Transaction {
     if (this.#sync) this.#sync = A.initSyncState()
     this.#known = this.#known.filter(change => A.hasHeads(this.#doc!, [change]))
     this.#learn([])
-    this.#store?.replace(A.save(this.#doc)).catch(error => this.#log("cannot keep the document", error))
+    const whole = A.save(this.#doc)
+    void this.#stored(store => store.replace(whole))
     const rejection = Object.freeze({ n: ++this.#counts.rejections, code, message, changes: Object.freeze(refused), lost: Object.freeze(lost) })
     this.#rejections = [...this.#rejections, rejection].slice(-maxKept)
   }
@@ -609,6 +634,7 @@ class OpenTransaction implements Transaction {
       id: this.id,
       view: this.#view,
       loaded: this.#doc !== undefined,
+      kept: this.#store !== undefined,
       user: this.#user,
       name: this.#options.name ?? "",
       role: this.#options.role ?? null,

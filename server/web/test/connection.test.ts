@@ -117,6 +117,31 @@ test("what another process has picked offline and kept in files travels later", 
   await agreed(alice, bob)
 })
 
+test("storage that fails costs nothing but what it would have kept", async t => {
+  const id = await host(dev)
+  class Broken extends Memory {
+    override async save(): Promise<void> {
+      throw new Error("there is no room")
+    }
+  }
+  const alice = join(t, dev, id, "alice", { storage: new Broken() })
+  await arrived(alice)
+  await alice.pick("price", 1)
+  const state = await until(alice, "it is saved", s => s.saved && s.selections.price)
+  assert.equal(state.kept, false)
+
+  const torn = new Memory()
+  const away = open(id, { user: "bob", storage: torn })
+  await away.pick("date", "1 Dec")
+  assert.ok(away.getState().kept)
+  await away.close()
+  const [chunk] = (await torn.loadRange([])).filter(({ key }) => key.includes("chunk"))
+  await torn.save([...chunk!.key.slice(0, -1), "torn"], chunk!.data!.slice(0, -3))
+  const bob = join(t, dev, id, "bob", { storage: torn })
+  await until(alice, "the other chunk travels", () => value(alice, "date") === "1 Dec")
+  await agreed(alice, bob)
+})
+
 test("many picks are joined into one", async () => {
   const storage = new Memory()
   const id = newId()
