@@ -38,11 +38,11 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
   return (
     <>
       <div class={`sheet ${then ? "past" : ""}`}>
-        <header class="head">
-          <div class="heading"><p class="mark">Parley</p><h1>{tx.id}</h1></div>
+        <header class="head"><p class="mark">Parley</p><h1>{tx.id}</h1></header>
+        <div class="strip">
+          <People state={state} />
           <Connection tx={tx} state={state} />
-        </header>
-        <People state={state} />
+        </div>
         <div class="body">
           <main><Fields state={state} view={then ?? state} hands={hands} /></main>
           <aside aria-label="History and record">
@@ -82,7 +82,8 @@ function fieldsOf(view: View): Field[] {
 
 function useHands(tx: Transaction, state: State, past: boolean, tell: (error: unknown) => void): Hands | null {
   const { role } = state.me
-  const may = !past && state.loaded && (role === "party" || role === "host")
+  const final = state.policy === "lock" && state.resolution !== null
+  const may = !past && !final && state.loaded && (role === "party" || role === "host")
   const hands = useMemo<Hands>(() => {
     // What is wrong with a pick is thrown at once, or comes later if it cannot be kept.
     const attempt = (act: () => Promise<string>) => {

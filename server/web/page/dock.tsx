@@ -3,7 +3,7 @@
 import type { State, Transaction } from "../client"
 import { lapseText } from "./news"
 import type { Moment } from "./timeline"
-import { capital, eventText, labelOf, list, timeText, who } from "./words"
+import { capital, eventsText, labelOf, list, timeText, who } from "./words"
 
 interface Props {
   tx: Transaction
@@ -118,7 +118,7 @@ export function PastDock({ state, moments, at, go }: { state: State; moments: re
     <section class="dock past" aria-label="The moment shown">
       <div class="words">
         <p class="title">As it was, {timeText(moment.at)}</p>
-        <p class="detail">{moment.events.map(e => eventText(state, e)).join(". ")}.</p>
+        <p class="detail">{eventsText(state, moment.events)}.</p>
       </div>
       <div class="steps">
         <button type="button" aria-label="The step before" disabled={at === 0} onClick={() => go(at - 1)}>‹</button>

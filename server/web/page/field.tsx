@@ -49,7 +49,7 @@ function Standing({ state, selection, field, hands }: { state: State; selection:
   return (
     <p class="standing">
       <span>{standing(state, selection, field)}</span>
-      {hands && selection && <button type="button" class="link" onClick={() => hands.withdraw(field.name)}>Take it back</button>}
+      {hands && selection && <button type="button" class="link" onClick={() => hands.withdraw(field.name)} aria-label={`Clear ${field.label || field.name}`}>Clear</button>}
     </p>
   )
 }

@@ -5,6 +5,7 @@ import { labelOf, nameOf, tint } from "./words"
 
 /** Initial stands for a person beside what the person does. */
 export function Initial({ user }: { user: string }) {
+  if (user === "") return <span class="initial nobody" aria-hidden="true">·</span>
   return <span class={`initial ${tint(user)}`} aria-hidden="true">{[...nameOf(user)][0]?.toUpperCase() ?? "?"}</span>
 }
 
@@ -48,11 +49,11 @@ export function Connection({ tx, state }: { tx: Transaction; state: State }) {
   const { title, detail, mood } = words(state, seconds)
   const retry = connection.state === "reconnecting" || connection.state === "refused"
   return (
-    <div class={`connection ${mood}`} data-state={connection.state} data-saved={state.saved}>
+    <section class={`connection ${mood}`} aria-label="Connection" data-state={connection.state} data-saved={state.saved}>
       <p class="title"><span class="dot" aria-hidden="true" />{title}</p>
       <p class="detail">{detail}</p>
       <button type="button" class={`link ${retry ? "" : "away"}`} onClick={() => tx.reconnect()} disabled={!retry}>Try now</button>
-    </div>
+    </section>
   )
 }
 

@@ -2,7 +2,7 @@
 import { useMemo } from "preact/hooks"
 import type { Event, State, Transaction } from "../client"
 import { Initial } from "./people"
-import { eventText, timeText } from "./words"
+import { eventsText, timeText } from "./words"
 
 /** A change, and where in history it stands. */
 export interface Moment {
@@ -38,7 +38,7 @@ function momentsOf(events: readonly Event[]): Moment[] {
 export function Timeline({ state, moments, at, go }: { state: State; moments: readonly Moment[]; at: number | null; go(to: number | null): void }) {
   const last = moments.length - 1
   const shown = at ?? last
-  const text = (m: Moment) => m.events.map(e => eventText(state, e)).join(". ")
+  const text = (m: Moment) => eventsText(state, m.events)
   const step = (to: number) => go(to >= last ? null : to)
   return (
     <section class="timeline" aria-labelledby="history">

@@ -75,6 +75,13 @@ export function list(texts: readonly string[], and = "and"): string {
 
 export const labelOf = (view: View, name: string): string => view.fields.find(f => f.name === name)?.label || name
 
+/** eventsText is what one change did. */
+export function eventsText(state: State, events: readonly Event[]): string {
+  const written = events.filter(e => e.kind === "field-set")
+  if (written.length < 2 || written.length < events.length) return events.map(e => eventText(state, e)).join(". ")
+  return `${written[0]!.user ? capital(who(state, written[0]!.user)) : "The host"} wrote ${list(written.map(e => labelOf(state, e.field)))}`
+}
+
 /** eventText is one step of the history. */
 export function eventText(state: State, event: Event): string {
   const label = labelOf(state, event.field)
@@ -87,7 +94,7 @@ export function eventText(state: State, event: Event): string {
     case "field-removed":
       return `${by} removed ${label}`
     case "field-set":
-      return `${by} wrote the field ${label}`
+      return `${by} wrote ${label}`
   }
 }
 
