@@ -4,10 +4,7 @@
 import * as A from "@automerge/automerge/slim"
 import type { StorageAdapterInterface } from "@automerge/automerge-repo/slim"
 import { v4 as uuid } from "uuid"
-import {
-  build, changesSince, checkId, checkName, documentUrl, edited, eventsOf, genesis, headsOf, pickOf, sameHeads, viewAt, viewOf,
-  withDependents, type Doc, type Edit, type EventCache,
-} from "./document.js"
+import { checkId, checkName, documentUrl, pickOf, type Edit } from "./document.js"
 import { Link, type Frame } from "./link.js"
 import { decode, encode, type Down, type Rejected, type Roster, type Up } from "./messages.js"
 import { Readiness, type Surroundings } from "./readiness.js"
@@ -16,11 +13,12 @@ import {
   NotReadyError, PickError, type Because, type Connection, type Event, type Lapse, type Refusal, type Rejection, type Resolution,
   type State, type Transaction, type Value, type View,
 } from "./state.js"
+import { Replica } from "./replica.js"
 import { stateOf, unchanged } from "./show.js"
 import { adapterFor, lastUser, Store } from "./storage.js"
+import { WindowWatch } from "./window.js"
 
 const maxKept = 100 // lapses, rejections and resolutions that a state holds
-const maxRemade = 3 // times that a change is made again which is refused for what it builds on
 const closeWithin = 1_000 // ms that close waits for the server to have everything
 
 export interface OpenOptions extends Identity {
@@ -53,6 +51,8 @@ export function prepare(transactionId: string, options: OpenOptions): Transactio
   return new OpenTransaction(transactionId, options)
 }
 
+const nothing: View = Object.freeze({ heads: [], fields: [], selections: Object.freeze({}), contested: [], missing: [] })
+
 interface QueuedEdit {
   readonly edit: Edit
   resolve(change: string): void
@@ -73,17 +73,10 @@ class OpenTransaction implements Transaction {
   #user = ""
   #token: () => Promise<string | undefined>
 
-  // the document, and what of it is kept
-  #doc: Doc | undefined
-  #view: View
-  #history: { of?: readonly string[]; events: readonly Event[] } = { events: [] }
-  #events: EventCache = new Map()
-  #genesis = ""
+  // the document
+  #replica: Replica | undefined
   #adapter: StorageAdapterInterface | undefined
-  #store: Store | undefined
-  #kept: A.Heads = []
   #queue: QueuedEdit[] = []
-  #remade = new Map<string, number>()
 
   // the connection
   #link: Link | undefined
@@ -92,8 +85,6 @@ class OpenTransaction implements Transaction {
   #serverId: string | undefined
   #sync: A.SyncState | undefined // of this connection
   #serverHeads: readonly string[] | undefined // as it said on this connection
-  #known: string[] = [] // changes that the server has, with all that they build on
-  #unsaved: readonly string[] = []
   #peerId = `parley-web-${uuid()}`
   #session = uuid()
   #said = 0
@@ -111,6 +102,7 @@ class OpenTransaction implements Transaction {
   #resolutions: readonly Resolution[] = []
   #counts = { lapses: 0, rejections: 0 }
 
+  #window = new WindowWatch(() => this.#link?.awake())
   #state: State
 
   constructor(id: string, options: OpenOptions) {
@@ -121,14 +113,13 @@ class OpenTransaction implements Transaction {
     this.#log = options.debug ? (...what) => console.debug("parley", id, ...what) : () => {}
     this.#token = tokenSource(options)
     this.#user = options.user ?? (typeof options.token === "string" ? subjectOf(options.token) : "")
-    this.#view = Object.freeze({ heads: [], fields: [], selections: Object.freeze({}), contested: [], missing: [] })
     if (options.server !== undefined) this.#link = this.#newLink(options.server)
     if (this.#link) this.#status = { ...this.#status, state: "connecting" }
     this.#state = this.#show()
   }
 
   begin(): void {
-    this.#watchWindow()
+    this.#window.begin()
     this.#begin().catch(error => this.#fail(error))
   }
 
@@ -156,7 +147,7 @@ class OpenTransaction implements Transaction {
     checkName(field)
     const queued = this.#queue.findLast(q => q.edit.field === field)
     const picked = queued ? !("withdraw" in queued.edit) : field in this.#view.selections
-    if (!picked && this.#doc) throw new PickError("nothing-picked", `nothing is picked for ${JSON.stringify(field)}`)
+    if (!picked && this.#replica) throw new PickError("nothing-picked", `nothing is picked for ${JSON.stringify(field)}`)
     return this.#edit({ field, withdraw: true, at: Date.now() })
   }
 
@@ -207,15 +198,11 @@ class OpenTransaction implements Transaction {
   }
 
   history(): readonly Event[] {
-    if (this.#doc && this.#history.of !== this.#view.heads) {
-      const events = eventsOf(this.#doc, changesSince(this.#doc, []), this.#events)
-      this.#history = { of: this.#view.heads, events: Object.freeze(events) }
-    }
-    return this.#history.events
+    return this.#replica?.history() ?? []
   }
 
   at(heads: readonly string[]): View | undefined {
-    return this.#doc && viewAt(this.#doc, heads)
+    return this.#replica?.at(heads)
   }
 
   close(): Promise<void> {
@@ -224,13 +211,13 @@ class OpenTransaction implements Transaction {
 
   async #end(): Promise<void> {
     this.#makeQueued()
-    if (this.#link?.joined && this.#unsaved.length > 0) await this.#savedWithin(closeWithin)
+    if (this.#link?.joined && this.#pending > 0) await this.#savedWithin(closeWithin)
     this.#link?.close()
-    this.#unwatchWindow()
+    this.#window.end()
     for (const { reject } of this.#queue.splice(0)) reject(new Error("the transaction was closed"))
     this.#readiness.giveUp(new NotReadyError("closed", "the transaction was closed"))
     this.#update()
-    await this.#store?.settled()
+    await this.#replica?.settled()
     this.#listeners.clear()
   }
 
@@ -279,7 +266,7 @@ class OpenTransaction implements Transaction {
   async #tokenOfOurs(): Promise<string | undefined> {
     const token = await this.#token()
     const subject = subjectOf(token)
-    if (!this.#doc) {
+    if (!this.#replica) {
       this.#user = subject
       await this.#load()
     }
@@ -294,42 +281,9 @@ class OpenTransaction implements Transaction {
   }
 
   async #read(): Promise<void> {
-    const first = genesis(this.id)
-    this.#genesis = A.decodeChange(first).hash!
-    let doc = build([first])
-    let known: string[] = []
-    if (this.#adapter) {
-      try {
-        this.#store = new Store(this.#adapter, this.#documentId, this.#user)
-        const kept = await this.#store.load()
-        for (const chunk of kept.chunks) doc = this.#loaded(doc, chunk)
-        known = kept.known
-      } catch (error) {
-        this.#notKept(error)
-      }
-    }
-    this.#doc = doc
-    this.#kept = A.getHeads(doc)
-    this.#view = viewOf(doc, this.#view)
-    this.#learn(known)
+    const store = this.#adapter && new Store(this.#adapter, this.#documentId, this.#user)
+    this.#replica = await Replica.open(this.id, this.#user, store, this.#log, () => this.#update())
     this.#makeQueued()
-    this.#update()
-  }
-
-  // loaded adds what was kept; one chunk that cannot be read costs no other.
-  #loaded(doc: Doc, chunk: Uint8Array): Doc {
-    try {
-      return A.loadIncremental(doc, chunk)
-    } catch (error) {
-      this.#log("cannot read what was kept", error)
-      return doc
-    }
-  }
-
-  // notKept goes on without storage, as where a browser has none for us.
-  #notKept(error: unknown): void {
-    this.#log("nothing can be kept here", error)
-    this.#store = undefined
     this.#update()
   }
 
@@ -349,7 +303,7 @@ class OpenTransaction implements Transaction {
     if (role === "viewer" || role === "auditor") {
       throw new PickError("read-only", "viewers and auditors may read the transaction but not change it")
     }
-    if (this.#doc && this.#user === "") throw new PickError("not-author", "say who you are: a pick needs a user")
+    if (this.#replica && this.#user === "") throw new PickError("not-author", "say who you are: a pick needs a user")
     const done = new Promise<string>((resolve, reject) => {
       this.#queue.push({ edit, resolve, reject })
       if (this.#queue.length === 1) queueMicrotask(() => this.#makeQueued())
@@ -360,42 +314,24 @@ class OpenTransaction implements Transaction {
 
   // makeQueued makes one change of the picks that wait, the last for each field.
   #makeQueued(): void {
-    if (!this.#doc || this.#queue.length === 0) return
+    if (!this.#replica || this.#queue.length === 0) return
     const queue = this.#queue.splice(0)
     const edits = new Map(queue.map(({ edit }) => [edit.field, edit]))
-    const before = this.#doc
     try {
-      this.#doc = edited(before, this.#user, [...edits.values()])
+      const { change, kept } = this.#replica.edit([...edits.values()])
+      void kept.then(() => queue.forEach(({ resolve }) => resolve(change)))
     } catch (error) {
-      for (const { reject } of queue) reject(error)
-      return
+      queue.forEach(({ reject }) => reject(error))
     }
-    const change = A.getHeads(this.#doc)[0]!
-    if (sameHeads(headsOf(this.#doc), this.#view.heads)) {
-      for (const { reject } of queue) reject(new PickError("nothing-picked", "nothing was picked that could be taken back"))
-      return
-    }
-    this.#unsaved = [...this.#unsaved, change]
-    const kept = this.#keep()
     this.#update()
-    void kept.then(() => queue.forEach(({ resolve }) => resolve(change)))
   }
 
-  // keep stores what is new in the document.
-  #keep(): Promise<void> {
-    const doc = this.#doc!
-    this.#view = viewOf(doc, this.#view)
-    const chunk = A.saveSince(doc, this.#kept)
-    this.#kept = A.getHeads(doc)
-    return this.#stored(store => store.append(chunk, () => A.save(this.#doc!)))
+  get #view(): View {
+    return this.#replica?.view ?? nothing
   }
 
-  async #stored(step: (store: Store) => Promise<void>): Promise<void> {
-    try {
-      if (this.#store) await step(this.#store)
-    } catch (error) {
-      this.#notKept(error)
-    }
+  get #pending(): number {
+    return this.#replica?.unsaved.length ?? 0
   }
 
   // The conversation with the server.
@@ -446,36 +382,15 @@ class OpenTransaction implements Transaction {
   }
 
   #receive(data: Uint8Array): void {
-    const before = this.#view.heads
-    const { heads } = A.decodeSyncMessage(data)
-    const [doc, sync] = A.receiveSyncMessage(this.#doc!, this.#sync!, data)
-    this.#doc = doc
+    const [sync, heads] = this.#replica!.hear(this.#sync!, data)
     this.#sync = sync
     this.#serverHeads = heads
     if (heads.length > 0) this.#unavailable = false
-    if (sameHeads(headsOf(doc), before)) return this.#learn(heads)
-    const came = changesSince(doc, before)
-    void this.#keep()
-    this.#learn([...came, ...heads])
-  }
-
-  // learn takes note of changes that the server has.
-  #learn(changes: readonly string[]): void {
-    const doc = this.#doc!
-    const here = changes.filter(change => A.hasHeads(doc, [change]))
-    this.#known = [...new Set([...this.#known, ...here])]
-    const pending = this.#unsaved.length
-    this.#unsaved = changesSince(doc, this.#known).filter(change => change !== this.#genesis)
-    if (this.#unsaved.length > 0) return
-    const heads = A.getHeads(doc)
-    if (pending === 0 && sameHeads(heads, this.#known)) return
-    this.#known = heads
-    void this.#stored(store => store.know(heads))
   }
 
   #pump(): void {
-    if (!this.#sync || !this.#doc) return
-    const [sync, message] = A.generateSyncMessage(this.#doc, this.#sync)
+    if (!this.#sync || !this.#replica) return
+    const [sync, message] = this.#replica.say(this.#sync)
     this.#sync = sync
     if (message) this.#send("sync", message)
   }
@@ -521,7 +436,7 @@ class OpenTransaction implements Transaction {
     this.#unavailable = false
     for (const p of roster.participants) if (p.role === "party" && p.user !== this.#user) this.#parties.add(p.user)
     if (roster.resolution) this.#noteResolution(roster.resolution)
-    this.#learn(roster.heads)
+    this.#replica?.learn(roster.heads)
     const lapsed = this.#readiness.takeRoster(roster, this.#user)
     if (lapsed) this.#noteLapse(this.#user, lapsed.because)
   }
@@ -545,66 +460,24 @@ class OpenTransaction implements Transaction {
     this.#status = { ...this.#status, reason: rejected.message }
   }
 
-  // rollBack rebuilds the document without what the server refused, and makes what
-  // was built on it again, as new changes of a new actor.
   #rollBack({ code, message, changes }: Rejected): void {
-    const old = this.#doc!
-    const refused = changes.filter(change => this.#unsaved.includes(change))
-    if (refused.length === 0) return
-    const gone = withDependents(old, refused)
-    const hashed = A.getAllChanges(old).map(change => ({ change, hash: A.decodeChange(change).hash! }))
-    this.#doc = build(hashed.filter(c => !gone.has(c.hash)).map(c => c.change))
-    const events = eventsOf(old, hashed.filter(c => gone.has(c.hash)).map(c => c.hash))
-    const lost = this.#remake(events, new Set(refused), code)
-    A.free(old)
-    this.#view = viewOf(this.#doc, this.#view)
-    this.#kept = A.getHeads(this.#doc)
+    const rolledBack = this.#replica?.rollBack(changes, code)
+    if (!rolledBack) return
     if (this.#sync) this.#sync = A.initSyncState()
-    this.#known = this.#known.filter(change => A.hasHeads(this.#doc!, [change]))
-    this.#learn([])
-    const whole = A.save(this.#doc)
-    void this.#stored(store => store.replace(whole))
-    const rejection = Object.freeze({ n: ++this.#counts.rejections, code, message, changes: Object.freeze(refused), lost: Object.freeze(lost) })
+    const rejection = Object.freeze({ n: ++this.#counts.rejections, code, message, ...rolledBack })
     this.#rejections = [...this.#rejections, rejection].slice(-maxKept)
-  }
-
-  // remake makes changes again, each from its events, and returns those that are lost.
-  #remake(events: readonly Event[], refused: ReadonlySet<string>, code: string): Event[] {
-    const lost: Event[] = []
-    const remade = new Map<string, number>()
-    const oursToMake = code !== "read-only" && code !== "not-author"
-    for (const change of new Set(events.map(e => e.change))) {
-      const own = events.filter(e => e.change === change)
-      const tries = (this.#remade.get(change) ?? 0) + (refused.has(change) ? 1 : 0)
-      const mayPass = !refused.has(change) || (code === "depends-on-refused" && tries <= maxRemade)
-      const edits = own.flatMap(event => redo(event, this.#doc!))
-      if (!oursToMake || !mayPass || edits.length === 0) {
-        lost.push(...own)
-        continue
-      }
-      this.#doc = edited(this.#doc!, this.#user, edits)
-      remade.set(A.getHeads(this.#doc)[0]!, tries)
-    }
-    this.#remade = remade
-    return lost
   }
 
   // What is shown.
 
   #surroundings(): Surroundings {
-    const doc = this.#doc
-    const has = (heads: readonly string[]) => doc !== undefined && A.hasHeads(doc, [...heads])
+    const replica = this.#replica
     return {
       user: this.#user,
-      inStep: this.#serverHeads !== undefined && has(this.#serverHeads) && this.#unsaved.length === 0,
+      inStep: replica !== undefined && this.#serverHeads !== undefined && replica.has(this.#serverHeads) && this.#pending === 0,
       heads: this.#view.heads,
-      contains: (heads, change) =>
-        has([...heads, change]) && !changesSince(doc!, heads).includes(change),
-      causeSince: heads => {
-        if (!has(heads)) return null
-        const [first] = eventsOf(doc!, changesSince(doc!, heads), this.#events)
-        return first ? { field: first.field, user: first.user, change: first.change } : null
-      },
+      contains: (heads, change) => replica?.contains(heads, change) ?? false,
+      causeSince: heads => replica?.causeSince(heads) ?? null,
     }
   }
 
@@ -619,7 +492,7 @@ class OpenTransaction implements Transaction {
     const state = unchanged(this.#state, this.#show())
     if (state === this.#state) return
     this.#state = state
-    this.#warnBeforeUnload(state.pending > 0 && !this.#closing)
+    this.#window.warn(state.pending > 0 && !this.#closing)
     for (const listener of [...this.#listeners]) {
       try {
         listener()
@@ -633,8 +506,8 @@ class OpenTransaction implements Transaction {
     return stateOf({
       id: this.id,
       view: this.#view,
-      loaded: this.#doc !== undefined,
-      kept: this.#store !== undefined,
+      loaded: this.#replica !== undefined,
+      kept: this.#replica?.kept ?? false,
       user: this.#user,
       name: this.#options.name ?? "",
       role: this.#options.role ?? null,
@@ -646,50 +519,8 @@ class OpenTransaction implements Transaction {
       rejections: this.#rejections,
       resolutions: this.#resolutions,
       connection: { ...this.#status, unavailable: this.#unavailable },
-      pending: this.#unsaved.length + this.#queue.length,
+      pending: this.#pending + this.#queue.length,
       roundTrip: this.#roundTrip,
     })
   }
-
-  // The window: somebody looks, the network is back, the tab is about to close.
-
-  #awake = () => {
-    if (typeof document === "undefined" || document.visibilityState !== "hidden") this.#link?.awake()
-  }
-
-  #beforeUnload = (event: BeforeUnloadEvent) => {
-    event.preventDefault()
-    event.returnValue = "" // what older browsers want
-  }
-
-  #warns = false
-
-  // warnBeforeUnload listens only while it must: a page that does may not be kept for going back to.
-  #warnBeforeUnload(wanted: boolean): void {
-    if (typeof window === "undefined" || wanted === this.#warns) return
-    this.#warns = wanted
-    if (wanted) window.addEventListener("beforeunload", this.#beforeUnload)
-    else window.removeEventListener("beforeunload", this.#beforeUnload)
-  }
-
-  #watchWindow(): void {
-    if (typeof window === "undefined") return
-    for (const event of ["focus", "online", "pageshow"]) window.addEventListener(event, this.#awake)
-    document.addEventListener("visibilitychange", this.#awake)
-  }
-
-  #unwatchWindow(): void {
-    this.#warnBeforeUnload(false)
-    if (typeof window === "undefined") return
-    for (const event of ["focus", "online", "pageshow"]) window.removeEventListener(event, this.#awake)
-    document.removeEventListener("visibilitychange", this.#awake)
-  }
-}
-
-// redo returns the edit that does again what an event did, if there is one.
-function redo(event: Event, doc: Doc): Edit[] {
-  const { kind, field, pick, at } = event
-  if (kind === "picked" && pick) return [{ field, value: pick.value, option: pick.option, at: pick.at }]
-  if (kind === "withdrawn" && field in doc.selections) return [{ field, withdraw: true, at }]
-  return []
 }

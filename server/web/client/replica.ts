@@ -1,0 +1,235 @@
+// A user's copy of a transaction's document: what is kept of it here, and what of
+// it the server is known to have. It sends nothing.
+import * as A from "@automerge/automerge/slim"
+import {
+  build, changesSince, edited, eventsOf, genesis, headsOf, sameHeads, viewAt, viewOf, withDependents,
+  type Doc, type Edit, type EventCache,
+} from "./document.js"
+import { PickError, type Because, type Event, type View } from "./state.js"
+import type { Store } from "./storage.js"
+
+const maxRemade = 3 // times that a change is made again which is refused for what it builds on
+
+type Log = (...what: unknown[]) => void
+
+/** What of the document was refused, and what was lost with it. */
+export interface RolledBack {
+  readonly changes: readonly string[]
+  readonly lost: readonly Event[]
+}
+
+export class Replica {
+  readonly user: string
+  #doc: Doc
+  #view: View
+  #genesis: string
+  #log: Log
+  #onNotKept: () => void
+  #store: Store | undefined
+  #stored: A.Heads = []
+  #known: string[] = [] // changes that the server has, with all that they build on
+  #unsaved: readonly string[] = []
+  #remade = new Map<string, number>()
+  #events: EventCache = new Map()
+  #history: { of?: readonly string[]; events: readonly Event[] } = { events: [] }
+
+  private constructor(id: string, user: string, log: Log, onNotKept: () => void) {
+    const first = genesis(id)
+    this.user = user
+    this.#genesis = A.decodeChange(first).hash!
+    this.#log = log
+    this.#onNotKept = onNotKept
+    this.#doc = build([first])
+    this.#view = viewOf(this.#doc)
+  }
+
+  /** open reads what is kept; a transaction that was never seen begins with what everybody knows of it. */
+  static async open(id: string, user: string, store: Store | undefined, log: Log, onNotKept: () => void): Promise<Replica> {
+    const replica = new Replica(id, user, log, onNotKept)
+    replica.#store = store
+    await replica.#write(kept => replica.#read(kept))
+    return replica
+  }
+
+  async #read(store: Store): Promise<void> {
+    const { chunks, known } = await store.load()
+    for (const chunk of chunks) this.#load(chunk)
+    this.#stored = A.getHeads(this.#doc)
+    this.#view = viewOf(this.#doc)
+    this.learn(known)
+  }
+
+  // load adds what was kept; a chunk that cannot be read costs no other.
+  #load(chunk: Uint8Array): void {
+    try {
+      this.#doc = A.loadIncremental(this.#doc, chunk)
+    } catch (error) {
+      this.#log("cannot read what was kept", error)
+    }
+  }
+
+  get view(): View {
+    return this.#view
+  }
+
+  /** Whether what is here outlives the tab. */
+  get kept(): boolean {
+    return this.#store !== undefined
+  }
+
+  /** Changes that the server is not known to have. */
+  get unsaved(): readonly string[] {
+    return this.#unsaved
+  }
+
+  /** edit makes one change; `kept` resolves when it is on disk, if there is storage that works. */
+  edit(edits: readonly Edit[]): { change: string; kept: Promise<void> } {
+    this.#doc = edited(this.#doc, this.user, edits)
+    if (sameHeads(headsOf(this.#doc), this.#view.heads)) {
+      throw new PickError("nothing-picked", "nothing was picked that could be taken back")
+    }
+    const change = A.getHeads(this.#doc)[0]!
+    this.#unsaved = [...this.#unsaved, change]
+    return { change, kept: this.#keep() }
+  }
+
+  /** say returns what the server should hear now, null if nothing. */
+  say(sync: A.SyncState): [A.SyncState, A.SyncMessage | null] {
+    return A.generateSyncMessage(this.#doc, sync)
+  }
+
+  /** hear takes what the server says, and returns the heads that it has. */
+  hear(sync: A.SyncState, data: Uint8Array): [A.SyncState, readonly string[]] {
+    const before = this.#view.heads
+    const { heads } = A.decodeSyncMessage(data)
+    const [doc, next] = A.receiveSyncMessage(this.#doc, sync, data)
+    this.#doc = doc
+    if (sameHeads(headsOf(doc), before)) {
+      this.learn(heads)
+    } else {
+      void this.#keep()
+      this.learn([...changesSince(doc, before), ...heads])
+    }
+    return [next, heads]
+  }
+
+  /** learn takes note of changes that the server has. */
+  learn(changes: readonly string[]): void {
+    const pending = this.#unsaved.length
+    this.#known = [...new Set([...this.#known, ...changes.filter(change => this.has([change]))])]
+    this.#unsaved = changesSince(this.#doc, this.#known).filter(change => change !== this.#genesis)
+    if (this.#unsaved.length > 0) return
+    const heads = A.getHeads(this.#doc)
+    if (pending === 0 && sameHeads(heads, this.#known)) return
+    this.#known = heads
+    void this.#write(store => store.know(heads))
+  }
+
+  has(heads: readonly string[]): boolean {
+    return A.hasHeads(this.#doc, [...heads])
+  }
+
+  /** contains says whether a change is part of what is at heads. */
+  contains(heads: readonly string[], change: string): boolean {
+    return this.has([...heads, change]) && !changesSince(this.#doc, heads).includes(change)
+  }
+
+  /** causeSince finds the first change after heads that did something to a field. */
+  causeSince(heads: readonly string[]): Because | null {
+    if (!this.has(heads)) return null
+    const [first] = eventsOf(this.#doc, changesSince(this.#doc, heads), this.#events)
+    return first ? { field: first.field, user: first.user, change: first.change } : null
+  }
+
+  history(): readonly Event[] {
+    if (this.#history.of !== this.#view.heads) {
+      const events = eventsOf(this.#doc, changesSince(this.#doc, []), this.#events)
+      this.#history = { of: this.#view.heads, events: Object.freeze(events) }
+    }
+    return this.#history.events
+  }
+
+  at(heads: readonly string[]): View | undefined {
+    return viewAt(this.#doc, heads)
+  }
+
+  /**
+   * rollBack makes the document again without changes that the server refused with a
+   * code, and makes what was built on them again, as new changes of a new actor. It
+   * returns undefined if none of them is here.
+   */
+  rollBack(changes: readonly string[], code: string): RolledBack | undefined {
+    const old = this.#doc
+    const refused = changes.filter(change => this.#unsaved.includes(change))
+    if (refused.length === 0) return undefined
+    const gone = withDependents(old, refused)
+    const events = eventsOf(old, changesSince(old, []).filter(change => gone.has(change)), this.#events)
+    this.#doc = build(A.getAllChanges(old).filter(change => !gone.has(A.decodeChange(change).hash!)))
+    const lost = this.#remake(events, new Set(refused), code)
+    A.free(old)
+    this.#view = viewOf(this.#doc, this.#view)
+    this.#stored = A.getHeads(this.#doc)
+    this.#known = this.#known.filter(change => this.has([change]))
+    this.learn([])
+    const whole = A.save(this.#doc)
+    void this.#write(store => store.replace(whole))
+    return { changes: Object.freeze(refused), lost: Object.freeze(lost) }
+  }
+
+  // remake makes changes again, each from its events, and returns those that are lost.
+  #remake(events: readonly Event[], refused: ReadonlySet<string>, code: string): Event[] {
+    const lost: Event[] = []
+    const remade = new Map<string, number>()
+    const oursToMake = code !== "read-only" && code !== "not-author"
+    for (const change of new Set(events.map(e => e.change))) {
+      const own = events.filter(e => e.change === change)
+      const tries = (this.#remade.get(change) ?? 0) + (refused.has(change) ? 1 : 0)
+      const mayPass = !refused.has(change) || (code === "depends-on-refused" && tries <= maxRemade)
+      const edits = own.flatMap(event => redo(event, this.#doc))
+      if (!oursToMake || !mayPass || edits.length === 0) {
+        lost.push(...own)
+        continue
+      }
+      this.#doc = edited(this.#doc, this.user, edits)
+      remade.set(A.getHeads(this.#doc)[0]!, tries)
+    }
+    this.#remade = remade
+    return lost
+  }
+
+  /** settled resolves when everything is written. */
+  async settled(): Promise<void> {
+    await this.#store?.settled()
+  }
+
+  // keep shows and stores what is new in the document.
+  #keep(): Promise<void> {
+    this.#view = viewOf(this.#doc, this.#view)
+    const chunk = A.saveSince(this.#doc, this.#stored)
+    this.#stored = A.getHeads(this.#doc)
+    return this.#write(store => store.append(chunk, () => A.save(this.#doc)))
+  }
+
+  async #write(step: (store: Store) => Promise<void>): Promise<void> {
+    try {
+      if (this.#store) await step(this.#store)
+    } catch (error) {
+      this.#notKept(error)
+    }
+  }
+
+  // notKept goes on without storage, as where a browser has none for us.
+  #notKept(error: unknown): void {
+    this.#log("nothing can be kept here", error)
+    this.#store = undefined
+    this.#onNotKept()
+  }
+}
+
+// redo returns the edit that does again what an event did, if there is one.
+function redo(event: Event, doc: Doc): Edit[] {
+  const { kind, field, pick, at } = event
+  if (kind === "picked" && pick) return [{ field, value: pick.value, option: pick.option, at: pick.at }]
+  if (kind === "withdrawn" && field in doc.selections) return [{ field, withdraw: true, at }]
+  return []
+}
