@@ -1,6 +1,7 @@
 # make run    start the server on loopback with a sample transaction, and say how to join it
 # make web    build the page that the server hands to browsers; make run does it first
 # make test   every test: Go with the race detector, real JavaScript clients, the binary
+# make test-web  the browser client's tests, and people settling a transaction in a real browser
 # make bench  Go benchmarks; make fuzz: every fuzz target for FUZZTIME each
 # On a fresh machine with Go, gcc, Node and npm these do all the set-up.
 
@@ -59,6 +60,14 @@ test-go: $(INTEROP)/node_modules/.package-lock.json
 
 test-js: binary $(INTEROP)/node_modules/.package-lock.json
 	@cd $(INTEROP) && PARLEY_BIN=$(CURDIR)/$(BIN) npm test --silent
+
+# The page is in the binary that the tests start, so it is built first.
+test-web: web
+	@.ci/chromium
+	@$(MAKE) --no-print-directory binary
+	@cd $(WEB) && npm run --silent check && node_modules/.bin/tsc --noEmit -p page
+	@cd $(WEB) && PARLEY_BIN=$(CURDIR)/$(BIN) npm test --silent
+	@cd $(WEB) && PARLEY_BIN=$(CURDIR)/$(BIN) node --test --test-concurrency=1 --test-reporter=spec browser/*.test.mjs
 
 $(INTEROP)/node_modules/.package-lock.json: $(INTEROP)/package-lock.json
 	@echo "Installing the JavaScript clients that the tests run"

@@ -100,10 +100,11 @@ function whyText(state: State): string {
 
 const sentence = (text: string) => capital(/[.!?]$/.test(text) ? text : `${text}.`)
 
-// waiting says how many are ready, and for whom the others wait.
+// waiting says how many are ready for what is shown, and for whom they wait. What was
+// picked here and is not on the server yet, nobody is ready for.
 function waiting(state: State): string {
-  const { needed, quorum, participants } = state
-  const isReady = (user: string) => participants.some(p => p.user === user && p.ready)
+  const { needed, quorum, participants, pending } = state
+  const isReady = (user: string) => pending === 0 && participants.some(p => p.user === user && p.ready)
   const ready = needed.filter(isReady).length
   const others = needed.filter(user => !isReady(user)).map(user => who(state, user))
   if (needed.length === 0) return "Nobody has to be ready yet"

@@ -17,7 +17,7 @@ export function People({ state }: { state: State }) {
     <section class="people" aria-label="Who is here">
       <ul>
         {here.map(p => (
-          <li key={p.user} class={`person ${p.state} ${p.ready ? "ready" : ""}`} data-user={p.user}>
+          <li key={p.user} class={`person ${p.state} ${p.ready && state.pending === 0 ? "ready" : ""}`} data-user={p.user}>
             <Initial user={p.user} />
             <span class="name">{nameOf(p.user)}{p.user === me.user && <span class="quiet"> (you)</span>}</span>
             <span class="doing">{doing(state, p)}</span>
@@ -36,6 +36,7 @@ export function People({ state }: { state: State }) {
 }
 
 function doing(state: State, p: Participant): string {
+  if (p.ready && state.pending > 0) return "ready for what was before"
   if (p.state === "reconnecting") return p.ready ? "ready, reconnecting" : "reconnecting"
   if (p.ready) return "ready"
   if (p.focus !== null) return `at ${labelOf(state, p.focus)}`
