@@ -237,20 +237,17 @@ export const changesSince = (doc: Doc, heads: readonly string[]): string[] =>
 function eventsOfChange(doc: Doc, change: A.DecodedChange): Event[] {
   const last = new Map<string, Event>()
   const fieldOfObject = new Map<string, string>() // of what is known to be a part of a field
-  const inPicks = new Set<string>() // objects of the picks that this change makes
+  const picks = new PicksOfChange()
   let then: Doc | undefined
   const view = () => (then ??= A.view(doc, [change.hash!]) as Doc)
   change.ops.forEach((op, i) => {
     const id = `${change.startOp + i}@${change.actor}`
     const base = { field: String(op.key), pick: null, user: "", at: change.time * 1000, change: change.hash!, op: id }
     const isDelete = op.action === "del"
-    if (inPicks.has(op.obj)) {
-      inPicks.add(id)
-    } else if (op.obj === selectionsId && isDelete) last.set(`s ${op.key}`, { ...base, kind: "withdrawn" })
-    else if (op.obj === selectionsId) {
-      inPicks.add(id)
-      const pick = pickFrom(id, view().selections[base.field])
-      last.set(`s ${op.key}`, { ...base, kind: "picked", pick, at: pick.at })
+    if (picks.take(id, op)) return
+    if (op.obj === selectionsId) {
+      if (!isDelete) picks.begin(id)
+      last.set(`s ${op.key}`, { ...base, kind: isDelete ? "withdrawn" : "picked" })
     } else if (op.obj === fieldsId) {
       last.set(`f ${op.key}`, { ...base, kind: isDelete ? "field-removed" : "field-set" })
       fieldOfObject.set(id, base.field)
@@ -261,7 +258,41 @@ function eventsOfChange(doc: Doc, change: A.DecodedChange): Event[] {
       last.set(`f ${field}`, { ...base, field, kind: "field-set" })
     }
   })
-  return [...last.values()]
+  return [...last.values()].map(event => {
+    if (event.kind !== "picked") return event
+    const pick = pickFrom(event.op, picks.parts(event.op) ?? view().selections[event.field])
+    return { ...event, pick, at: pick.at }
+  })
+}
+
+// PicksOfChange gathers what the operations of one change put into picks. For what
+// is more than scalar values the document must be asked, which takes longer.
+class PicksOfChange {
+  #parts = new Map<string, Record<string, unknown>>() // by pick
+  #pickOfObject = new Map<string, string>() // the objects in picks, and the picks
+  #deep = new Set<string>() // picks with objects in them
+
+  begin(id: string): void {
+    this.#parts.set(id, {})
+    this.#pickOfObject.set(id, id)
+  }
+
+  /** take reports whether an operation is a part of a pick. */
+  take(id: string, op: A.DecodedChange["ops"][number]): boolean {
+    const pick = this.#pickOfObject.get(op.obj)
+    if (pick === undefined) return false
+    const plainly = op.datatype !== "counter" && op.datatype !== "timestamp" && (op.value === null || typeof op.value !== "object")
+    if (op.action === "set" && op.obj === pick && plainly) this.#parts.get(pick)![op.key] = op.value
+    else {
+      this.#deep.add(pick)
+      this.#pickOfObject.set(id, pick)
+    }
+    return true
+  }
+
+  parts(pick: string): Record<string, unknown> | undefined {
+    return this.#deep.has(pick) ? undefined : this.#parts.get(pick)
+  }
 }
 
 // fieldHolding finds the field that an object is a part of, undefined for one in a pick.

@@ -1,7 +1,7 @@
 // People who pick, dispute, settle and agree.
 import assert from "node:assert/strict"
 import { test } from "node:test"
-import { documentUrl, NotReadyError, PickError } from "../client/index.js"
+import { documentUrl, NotReadyError, PickError, type Value } from "../client/index.js"
 import { agreed, arrived, fields, host, join, newId, seen, until, value } from "./room.js"
 import { useServer } from "./server.js"
 
@@ -137,6 +137,22 @@ test("who comes, goes and is lost", async t => {
   await bob.close()
   await until(alice, "bob has gone at once", s => !seen(s, "bob"))
   assert.equal(bob.getState().connection.state, "offline")
+})
+
+test("what is picked comes back as it was, now and in the history", async t => {
+  const id = await host(server)
+  const [alice, bob] = [join(t, server, id, "alice"), join(t, server, id, "bob")]
+  await arrived(alice, bob)
+  const values: Value[] = [
+    null, true, 0, -1, 1.5, 2 ** 40, "", "text", "ünï \u{1f600}", [], {}, [1, [2, "3"], null], { a: { b: [{ c: null }] }, "": "x" },
+  ]
+  for (const picked of values) await alice.pick("date", picked)
+  await agreed(alice, bob)
+  const picks = bob.history().filter(e => e.kind === "picked")
+  assert.deepEqual(picks.map(e => e.pick!.value), values)
+  assert.deepEqual(picks.map(e => [e.pick!.by, e.pick!.option, e.at === e.pick!.at]), values.map(() => ["alice", null, true]))
+  assert.deepEqual(bob.history(), alice.history())
+  for (const { change, pick } of picks) assert.deepEqual(bob.at([change])!.selections.date!.winner, pick)
 })
 
 test("the document is the server's", async t => {
