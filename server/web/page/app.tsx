@@ -25,8 +25,9 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
   const state = useTransaction(tx)
   const troubles = useTroubles()
   const moments = useMoments(tx, state)
-  const [past, setPast] = useState<Moment | null>(null)
-  const at = past === null ? null : moments.findIndex(m => m.events[0]!.op === past.events[0]!.op)
+  const [wanted, setPast] = useState<Moment | null>(null)
+  const found = moments.findIndex(m => m.events[0]!.op === wanted?.events[0]!.op)
+  const [past, at] = found < 0 ? [null, null] : [wanted, found] // a moment may be gone that the server refused
   const go = (to: number | null) => setPast(to === null ? null : (moments[to] ?? null))
   const then = useMemo(() => (past === null ? undefined : tx.at(past.heads)), [tx, past])
   const hands = useHands(tx, state, then !== undefined, troubles.tell)
@@ -52,7 +53,7 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
           </aside>
         </div>
       </div>
-      {then && at !== null && at >= 0
+      {then && at !== null
         ? <PastDock state={state} moments={moments} at={at} go={go} />
         : <Dock tx={tx} state={state} show={show} download={download} />}
       <Notices state={state} troubles={troubles.list} dismiss={troubles.dismiss} />

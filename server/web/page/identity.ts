@@ -17,7 +17,7 @@ export interface Identity {
  * and kept, and leaves it to this tab alone, reloads included.
  */
 export function readIdentity(): Identity {
-  const transaction = decodeURIComponent(location.pathname.split("/")[2] ?? "")
+  const transaction = decoded(location.pathname.split("/")[2] ?? "")
   const query = new URLSearchParams(location.search)
   const given = query.get("token")
   const key = `parley token ${transaction}`
@@ -36,6 +36,15 @@ export function readIdentity(): Identity {
     name: query.get("name"),
     role: query.get("role"),
     dev: document.documentElement.hasAttribute("data-dev"),
+  }
+}
+
+// decoded leaves what is no good as it is, for the client to say so.
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
   }
 }
 

@@ -1,5 +1,5 @@
 // Everything that was ever done, and a slider through it.
-import { useMemo } from "preact/hooks"
+import { useEffect, useState } from "preact/hooks"
 import type { Event, State, Transaction } from "../client"
 import { Initial } from "./people"
 import { eventsText, timeText } from "./words"
@@ -16,9 +16,18 @@ export interface Moment {
 // How many steps are listed; the slider reaches all.
 const listed = 200
 
+// How long changes are gathered before the history is read again, in ms: what is
+// picked is shown before it.
+const gather = 50
+
 export function useMoments(tx: Transaction, state: State): readonly Moment[] {
+  const [moments, setMoments] = useState<readonly Moment[]>([])
   const heads = state.heads.join()
-  return useMemo(() => momentsOf(tx.history()), [tx, heads])
+  useEffect(() => {
+    const timer = setTimeout(() => setMoments(momentsOf(tx.history())), gather)
+    return () => clearTimeout(timer)
+  }, [tx, heads])
+  return moments
 }
 
 function momentsOf(events: readonly Event[]): Moment[] {
@@ -43,27 +52,24 @@ export function Timeline({ state, moments, at, go }: { state: State; moments: re
   return (
     <section class="timeline" aria-labelledby="history">
       <h2 id="history">History</h2>
-      {last < 0
-        ? <p class="quiet">Nothing has happened yet.</p>
-        : <>
-            <input
-              type="range" min={0} max={last} step={1} value={shown} aria-label="Moment of the history" disabled={last === 0}
-              aria-valuetext={at === null ? "now" : `${timeText(moments[shown]!.at)}, ${text(moments[shown]!)}`}
-              onInput={event => step(Number(event.currentTarget.value))}
-            />
-            <ol reversed>
-              {moments.map((m, i) => (
-                <li key={m.events[0]!.op}>
-                  <button type="button" class="moment" aria-current={i === shown ? "step" : undefined} onClick={() => step(i)}>
-                    <Initial user={m.user} />
-                    <span class="what">{text(m)}</span>
-                    <time dateTime={new Date(m.at).toISOString()}>{timeText(m.at)}</time>
-                  </button>
-                </li>
-              )).slice(-listed).reverse()}
-            </ol>
-            {moments.length > listed && <p class="quiet">The slider reaches the {moments.length - listed} steps before these.</p>}
-          </>}
+      <input
+        type="range" min={0} max={Math.max(last, 0)} step={1} value={Math.max(shown, 0)} aria-label="Moment of the history" disabled={last < 1}
+        aria-valuetext={at === null ? "now" : `${timeText(moments[shown]!.at)}, ${text(moments[shown]!)}`}
+        onInput={event => step(Number(event.currentTarget.value))}
+      />
+      <ol reversed>
+        {last < 0 && <li class="quiet">Nothing has happened yet.</li>}
+        {moments.map((m, i) => (
+          <li key={m.events[0]!.op}>
+            <button type="button" class="moment" aria-current={i === shown ? "step" : undefined} onClick={() => step(i)}>
+              <Initial user={m.user} />
+              <span class="what">{text(m)}</span>
+              <time dateTime={new Date(m.at).toISOString()}>{timeText(m.at)}</time>
+            </button>
+          </li>
+        )).slice(-listed).reverse()}
+      </ol>
+      {moments.length > listed && <p class="quiet">The slider reaches the {moments.length - listed} steps before these.</p>}
     </section>
   )
 }

@@ -9,7 +9,9 @@ const root = document.querySelector<HTMLElement>("#page")!
 const who = readIdentity()
 document.title = `${who.transaction} · Parley`
 
-if ("serviceWorker" in navigator) {
+// keepPage comes after the transaction: what people wait for goes first.
+function keepPage(): void {
+  if (!("serviceWorker" in navigator)) return
   navigator.serviceWorker.register("/worker.js", { type: "module" }).catch((error: unknown) => {
     console.warn("This page will not open without a network:", error)
   })
@@ -25,6 +27,7 @@ if (who.token === null && who.user === null) {
     tx => {
       root.replaceChildren()
       render(<App tx={tx} identity={who} />, root)
+      keepPage()
     },
     (error: unknown) => {
       root.replaceChildren()
