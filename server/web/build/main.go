@@ -187,6 +187,7 @@ func (b *builder) worker() error {
 		return err
 	}
 	opt := b.options()
+	opt.Format = api.FormatIIFE // not every browser takes a module here
 	opt.EntryPoints = []string{filepath.Join(b.page, "worker.ts")}
 	opt.Define["ASSETS"] = string(list)
 	opt.Define["VERSION"] = `"` + hex.EncodeToString(all.Sum(nil)[:8]) + `"`

@@ -12,7 +12,7 @@ document.title = `${who.transaction} · Parley`
 // keepPage comes after the transaction: what people wait for goes first.
 function keepPage(): void {
   if (!("serviceWorker" in navigator)) return
-  navigator.serviceWorker.register("/worker.js", { type: "module" }).catch((error: unknown) => {
+  navigator.serviceWorker.register("/worker.js").catch((error: unknown) => {
     console.warn("This page will not open without a network:", error)
   })
 }
