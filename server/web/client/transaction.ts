@@ -10,7 +10,7 @@ import { decode, encode, type Down, type Rejected, type Roster, type Up } from "
 import { Readiness, type Surroundings } from "./readiness.js"
 import { subjectOf, tokenSource, urlFor, type Identity } from "./identity.js"
 import {
-  NotReadyError, PickError, type Because, type Connection, type Event, type Lapse, type Refusal, type Rejection, type Resolution,
+  NotReadyError, PickError, type Because, type Connection, type Event, type Lapse, type Refusal, type Rejection, type Resolution, type Role,
   type State, type Transaction, type Value, type View,
 } from "./state.js"
 import { Replica } from "./replica.js"
@@ -71,6 +71,7 @@ class OpenTransaction implements Transaction {
 
   // who we are
   #user = ""
+  #role: Role | null // as the server said last, also when the user has left
   #token: () => Promise<string | undefined>
 
   // the document
@@ -112,6 +113,7 @@ class OpenTransaction implements Transaction {
     this.#documentId = this.url.replace(/^automerge:/, "")
     this.#log = options.debug ? (...what) => console.debug("parley", id, ...what) : () => {}
     this.#token = tokenSource(options)
+    this.#role = options.role ?? null
     this.#user = options.user ?? (typeof options.token === "string" ? subjectOf(options.token) : "")
     if (options.server !== undefined) this.#link = this.#newLink(options.server)
     if (this.#link) this.#status = { ...this.#status, state: "connecting" }
@@ -433,6 +435,7 @@ class OpenTransaction implements Transaction {
 
   #takeRoster(roster: Roster): void {
     this.#roster = roster
+    this.#role = roster.participants.find(p => p.user === this.#user)?.role ?? this.#role
     this.#unavailable = false
     for (const p of roster.participants) if (p.role === "party" && p.user !== this.#user) this.#parties.add(p.user)
     if (roster.resolution) this.#noteResolution(roster.resolution)
@@ -510,7 +513,7 @@ class OpenTransaction implements Transaction {
       kept: this.#replica?.kept ?? false,
       user: this.#user,
       name: this.#options.name ?? "",
-      role: this.#options.role ?? null,
+      role: this.#role,
       roster: this.#roster,
       parties: this.#parties,
       readiness: this.#readiness,

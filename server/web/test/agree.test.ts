@@ -132,6 +132,7 @@ test("who comes, goes and is lost", async t => {
   await until(alice, "one tab is closed", s => seen(s, "bob")?.connections === 1)
   bob.leave()
   await until(alice, "bob has left", s => !seen(s, "bob") && s.otherPartyDisconnected)
+  assert.equal((await until(bob, "bob knows it", s => !s.me.participant)).me.role, "party")
   bob.focus("price")
   await until(alice, "bob is back", s => seen(s, "bob") && !s.otherPartyDisconnected)
   await bob.close()
