@@ -104,6 +104,8 @@ export class Replica {
     const { heads } = A.decodeSyncMessage(data)
     const [doc, next] = A.receiveSyncMessage(this.#doc, sync, data)
     this.#doc = doc
+    // Its heads are all that it has, also if it once had more: it may come back from a backup.
+    if (this.has(heads)) this.#known = [...heads]
     if (sameHeads(headsOf(doc), before)) {
       this.learn(heads)
     } else {

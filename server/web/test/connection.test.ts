@@ -82,6 +82,18 @@ test("a dead server is noticed within 5 s while somebody is ready", async t => {
   await until(alice, "alice is back, and ready", s => s.connection.state === "online" && s.readiness.ready && s.participants[0]?.ready)
 })
 
+test("a server that has lost everything gets it again", async t => {
+  const alice = join(t, dev, newId(), "alice")
+  await alice.pick("price", 1)
+  await until(alice, "it is saved", s => s.connection.state === "online" && s.saved)
+  await dev.kill()
+  dev.forget()
+  await dev.start()
+  const bob = join(t, dev, alice.id, "bob")
+  await until(bob, "bob has it", () => value(bob, "price") === 1)
+  await agreed(alice, bob)
+})
+
 test("what is picked offline is kept, and travels later", async t => {
   const id = await host(dev)
   const storage = new Memory()

@@ -54,6 +54,12 @@ export class Server {
     await ended
   }
 
+  /** forget makes a killed server one that has nothing, as from an old backup. */
+  forget(): void {
+    fs.rmSync(this.#data, { recursive: true, force: true })
+    fs.mkdirSync(this.#data)
+  }
+
   /** freeze leaves the connections as they are, and answers nothing. */
   freeze(): void {
     this.#process!.kill("SIGSTOP")
