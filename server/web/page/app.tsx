@@ -72,7 +72,7 @@ function Fields({ state, view, hands }: { state: State; view: View; hands: Hands
 function emptyText(state: State): string {
   if (state.connection.unavailable) return "There is no such transaction here, or it is not for you. If somebody makes it, it appears by itself."
   if (state.connection.state !== "online") return "Nothing of this transaction is on this device yet. It appears when the server can be reached."
-  return "Nothing is to be agreed yet: a host has to write the fields."
+  return "Nothing is to be agreed here yet: a host has to write the fields. If you expected some, look at the name in the address."
 }
 
 /** fieldsOf adds to the fields of the host those for which somebody picked all the same. */

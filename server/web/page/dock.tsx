@@ -2,6 +2,7 @@
 // agreed; or which moment of the past is shown.
 import type { State, Transaction } from "../client"
 import { lapseText } from "./news"
+import { mayHave } from "./record"
 import type { Moment } from "./timeline"
 import { capital, eventsText, labelOf, list, timeText, who } from "./words"
 
@@ -24,7 +25,7 @@ export function Dock({ tx, state, show, download }: Props) {
         </p>
       </div>
       {state.resolution
-        ? <button type="button" class="strong" onClick={download}>Download the record</button>
+        ? mayHave(state) && <button type="button" class="strong" onClick={download}>Download the record</button>
         : <ReadyButton tx={tx} state={state} show={show} />}
     </section>
   )

@@ -2,6 +2,9 @@
 import type { State } from "../client"
 import { request, type Identity } from "./identity"
 
+/** mayHave says who may have the record. */
+export const mayHave = ({ me }: State) => me.role === "party" || me.role === "host" || me.role === "auditor"
+
 interface Props {
   state: State
   id: string
@@ -11,11 +14,10 @@ interface Props {
 }
 
 export function Record({ state, id, past, download, saveKey }: Props) {
-  const may = state.me.role !== "viewer" && state.me.role !== null
   return (
     <section class="record" aria-labelledby="record">
       <h2 id="record">Record</h2>
-      {may
+      {mayHave(state)
         ? <>
             <p>One file with every pick, who made it and when, and what was agreed. It proves itself without this server.</p>
             <p class="actions">
