@@ -113,7 +113,8 @@ function scalars(value: Value): unknown {
 
 // plain is the way back.
 function plain(value: unknown): Value {
-  if (value === null || typeof value === "boolean" || typeof value === "string" || typeof value === "number") return value
+  if (value === null || typeof value === "boolean") return value
+  if (typeof value === "string" || typeof value === "number") return value
   if (typeof value === "bigint") return Number(value)
   if (value instanceof Date) return value.toISOString()
   if (value instanceof Uint8Array) return btoa(String.fromCharCode(...value))

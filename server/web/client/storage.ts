@@ -7,7 +7,9 @@ import { v4 as uuid } from "uuid"
 const maxChunks = 32 // read or written until they are joined into one
 
 /** adapterFor returns the adapter that an option names; undefined keeps nothing. */
-export function adapterFor(storage: "indexeddb" | "memory" | StorageAdapterInterface | undefined): StorageAdapterInterface | undefined {
+export function adapterFor(
+  storage: "indexeddb" | "memory" | StorageAdapterInterface | undefined
+): StorageAdapterInterface | undefined {
   if (typeof storage === "object") return storage
   if (storage === "memory") return undefined
   if (typeof indexedDB === "undefined") {
@@ -50,7 +52,10 @@ export class Store {
     const chunks = (await this.#adapter.loadRange(this.#key("chunk"))).filter(chunk => chunk.data)
     this.#chunks = chunks.map(chunk => chunk.key)
     const known = await this.#adapter.load(this.#key("known"))
-    return { chunks: chunks.map(chunk => chunk.data!), known: known ? (JSON.parse(new TextDecoder().decode(known)) as string[]) : [] }
+    return {
+      chunks: chunks.map(chunk => chunk.data!),
+      known: known ? (JSON.parse(new TextDecoder().decode(known)) as string[]) : [],
+    }
   }
 
   /** append keeps changes that are not kept yet; snapshot returns all of them. */

@@ -10,8 +10,8 @@ import { decode, encode, type Down, type Rejected, type Roster, type Up } from "
 import { Readiness, type Surroundings } from "./readiness.js"
 import { subjectOf, tokenSource, urlFor, type Identity } from "./identity.js"
 import {
-  NotReadyError, PickError, type Because, type Connection, type Event, type Lapse, type Refusal, type Rejection, type Resolution, type Role,
-  type State, type Transaction, type Value, type View,
+  NotReadyError, PickError, type Because, type Connection, type Event, type Lapse, type Refusal, type Rejection,
+  type Resolution, type Role, type State, type Transaction, type Value, type View,
 } from "./state.js"
 import { Replica } from "./replica.js"
 import { stateOf, unchanged } from "./show.js"
@@ -50,6 +50,8 @@ export function prepare(transactionId: string, options: OpenOptions): Transactio
   checkId(transactionId)
   return new OpenTransaction(transactionId, options)
 }
+
+const nobody = () => new PickError("not-author", "say who you are: a pick needs a user")
 
 const nothing: View = Object.freeze({ heads: [], fields: [], selections: Object.freeze({}), contested: [], missing: [] })
 
@@ -158,7 +160,9 @@ class OpenTransaction implements Transaction {
     const heads = shown === undefined ? this.#view.heads : "heads" in shown ? shown.heads : shown
     const done = this.#confirm([...heads].sort())
     done.catch((why: unknown) => {
-      if (why instanceof NotReadyError && why.code !== "overtaken") this.#refused = { code: why.code, message: why.message, fields: why.fields }
+      if (why instanceof NotReadyError && why.code !== "overtaken") {
+        this.#refused = { code: why.code, message: why.message, fields: why.fields }
+      }
       this.#update()
     })
     return done
@@ -305,7 +309,7 @@ class OpenTransaction implements Transaction {
     if (role === "viewer" || role === "auditor") {
       throw new PickError("read-only", "viewers and auditors may read the transaction but not change it")
     }
-    if (this.#replica && this.#user === "") throw new PickError("not-author", "say who you are: a pick needs a user")
+    if (this.#replica && this.#user === "") throw nobody()
     const done = new Promise<string>((resolve, reject) => {
       this.#queue.push({ edit, resolve, reject })
       if (this.#queue.length === 1) queueMicrotask(() => this.#makeQueued())
@@ -320,6 +324,7 @@ class OpenTransaction implements Transaction {
     const queue = this.#queue.splice(0)
     const edits = new Map(queue.map(({ edit }) => [edit.field, edit]))
     try {
+      if (this.#user === "") throw nobody()
       const { change, kept } = this.#replica.edit([...edits.values()])
       void kept.then(() => queue.forEach(({ resolve }) => resolve(change)))
     } catch (error) {

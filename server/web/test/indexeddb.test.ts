@@ -2,7 +2,7 @@
 import "fake-indexeddb/auto"
 import assert from "node:assert/strict"
 import { test } from "node:test"
-import { open } from "../client/index.js"
+import { open, type PickError } from "../client/index.js"
 import { newId, until, value } from "./room.js"
 
 const jwt = (sub: string) => `e30.${Buffer.from(JSON.stringify({ sub })).toString("base64url")}.e30`
@@ -45,6 +45,14 @@ test("without a token nobody knows who it is", async () => {
   await picked
   assert.equal(alice.getState().selections.price!.winner.by, "alice")
   await alice.close()
+})
+
+test("nobody picks in no name", async () => {
+  const anybody = open(newId(), {})
+  await assert.rejects(anybody.pick("price", 1), (e: PickError) => e.code === "not-author")
+  assert.throws(() => anybody.pick("price", 1), (e: PickError) => e.code === "not-author")
+  assert.deepEqual(Object.keys(anybody.getState().selections), [])
+  await anybody.close()
 })
 
 test("ids are checked at once", () => {
