@@ -15,7 +15,8 @@ export function People({ state }: { state: State }) {
   const absent = needed.filter(user => !participants.some(p => p.user === user))
   return (
     <section class="people" aria-label="Who is here">
-      <ul>
+      {/* On a phone it may scroll, and the keyboard must get there. */}
+      <ul tabIndex={0}>
         {here.map(p => (
           <li key={p.user} class={`person ${p.state} ${p.ready && state.pending === 0 ? "ready" : ""}`} data-user={p.user}>
             <Initial user={p.user} />
@@ -36,7 +37,7 @@ export function People({ state }: { state: State }) {
 }
 
 function doing(state: State, p: Participant): string {
-  if (p.ready && state.pending > 0) return "ready for what was before"
+  if (p.ready && state.pending > 0) return "ready before this"
   if (p.state === "reconnecting") return p.ready ? "ready, reconnecting" : "reconnecting"
   if (p.ready) return "ready"
   if (p.focus !== null) return `at ${labelOf(state, p.focus)}`
