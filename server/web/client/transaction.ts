@@ -482,11 +482,22 @@ class OpenTransaction implements Transaction {
     const replica = this.#replica
     return {
       user: this.#user,
-      inStep: replica !== undefined && this.#serverHeads !== undefined && replica.has(this.#serverHeads) && this.#pending === 0,
+      inStep: this.#isCurrent && this.#pending === 0,
       heads: this.#view.heads,
       contains: (heads, change) => replica?.contains(heads, change) ?? false,
       causeSince: heads => replica?.causeSince(heads) ?? null,
     }
+  }
+
+  // isCurrent says whether all that the server has is here. Until then a long frame may
+  // be on its way, which no pong overtakes, and a silent line is not a dead one.
+  get #isCurrent(): boolean {
+    return this.#serverHeads !== undefined && (this.#replica?.has(this.#serverHeads) ?? false)
+  }
+
+  get #someoneReady(): boolean {
+    const { pending, confirmed } = this.#readiness
+    return pending || confirmed !== undefined || (this.#roster?.participants.some(p => p.ready) ?? false)
   }
 
   // update says what the server should hear now, and shows what there is.
@@ -495,8 +506,7 @@ class OpenTransaction implements Transaction {
     const lapsed = this.#readiness.tend(this.#surroundings())
     if (lapsed) this.#noteLapse(this.#user, lapsed.because)
     if (this.#sync) this.#readiness.next().forEach(message => this.#say(message))
-    const someoneReady = this.#roster?.participants.some(p => p.ready) ?? false
-    this.#link?.hurry(someoneReady || this.#readiness.pending || this.#readiness.confirmed !== undefined)
+    this.#link?.hurry(this.#isCurrent && this.#someoneReady)
     const state = unchanged(this.#state, this.#show())
     if (state === this.#state) return
     this.#state = state
