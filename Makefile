@@ -40,6 +40,7 @@ binary:
 	@go build -o $(BIN) ./cmd/parley
 
 web: $(PAGE)
+	@:
 
 # What can do without the page goes on without it.
 page:
