@@ -16,7 +16,7 @@ test("what is picked offline outlives a reload, and is merged", async t => {
   await alice.page.reload()
   await alice.sees("price", "398,500", "You")
   await alice.sees("remarks", "typed on a train", "You")
-  await alice.see('.connection.bad:has-text("changes are kept on this device")')
+  await alice.see('.connection.bad:has-text("2 changes are kept on this device")')
   await alice.says("You can confirm when the server can be reached")
   await bob.type("fixtures", "none")
   await bob.saved()

@@ -28,6 +28,7 @@ export class Replica {
   #store: Store | undefined
   #stored: A.Heads = []
   #known: string[] = [] // changes that the server has, with all that they build on
+  #noted: readonly string[] = [] // what the store was last told of that
   #unsaved: readonly string[] = []
   #remade = new Map<string, number>()
   #events: EventCache = new Map()
@@ -56,6 +57,7 @@ export class Replica {
     for (const chunk of chunks) this.#load(chunk)
     this.#stored = A.getHeads(this.#doc)
     this.#view = viewOf(this.#doc)
+    this.#noted = known
     this.learn(known)
   }
 
@@ -117,13 +119,13 @@ export class Replica {
 
   /** learn takes note of changes that the server has. */
   learn(changes: readonly string[]): void {
-    const pending = this.#unsaved.length
     this.#known = [...new Set([...this.#known, ...changes.filter(change => this.has([change]))])]
     this.#unsaved = changesSince(this.#doc, this.#known).filter(change => change !== this.#genesis)
     if (this.#unsaved.length > 0) return
     const heads = A.getHeads(this.#doc)
-    if (pending === 0 && sameHeads(heads, this.#known)) return
     this.#known = heads
+    if (sameHeads(heads, this.#noted)) return
+    this.#noted = heads
     void this.#write(store => store.know(heads))
   }
 
