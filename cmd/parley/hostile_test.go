@@ -118,7 +118,7 @@ type siege struct {
 func besiege(t *testing.T) *siege {
 	t.Helper()
 	s := &siege{t: t, ctx: within(t, 5*time.Minute), data: t.TempDir(), struck: make(map[crdt.DocumentID]struck)}
-	s.p = serve(t, s.data)
+	s.p = serve(t, s.data, "--ping", "1m") // on a busy machine bombs can keep a pong waiting for long
 	c, err := servertest.Dial(s.ctx, s.p.url, "bystander")
 	check(t, err)
 	t.Cleanup(c.CloseNow)
