@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -101,22 +100,7 @@ func (c *readyCmd) heads(cl *client.Client, v client.View) ([]crdt.Hash, error) 
 	if c.At == "" {
 		return v.Heads, nil
 	}
-	at, err := fullHashes(c.At, func() ([]event, error) {
-		all, err := cl.History()
-		return eventsOf(all), err
-	})
-	if err != nil {
-		return nil, err
-	}
-	var heads []crdt.Hash
-	for part := range strings.SplitSeq(at, ",") {
-		h, err := crdt.ParseHash(part)
-		if err != nil {
-			return nil, usagef("--at: %v", err)
-		}
-		heads = append(heads, h)
-	}
-	return heads, nil
+	return headsAt(cl, c.At)
 }
 
 // notReady ends the command whose confirmation was refused.

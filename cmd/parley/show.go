@@ -98,6 +98,15 @@ func (f *clientFlags) withReplica(ctx context.Context, id transaction.ID, do fun
 }
 
 func asOf(c *client.Client, at string) (*transaction.State, error) {
+	heads, err := headsAt(c, at)
+	if err != nil {
+		return nil, err
+	}
+	return c.AsOf(heads)
+}
+
+// headsAt are the changes that --at names, which the replica has.
+func headsAt(c *client.Client, at string) ([]crdt.Hash, error) {
 	at, err := fullHashes(at, func() ([]event, error) {
 		all, err := c.History()
 		return eventsOf(all), err
@@ -113,7 +122,7 @@ func asOf(c *client.Client, at string) (*transaction.State, error) {
 		}
 		heads = append(heads, h)
 	}
-	return c.AsOf(heads)
+	return heads, nil
 }
 
 // fullHashes completes the beginnings of hashes by those of the history.
