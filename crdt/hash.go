@@ -27,6 +27,30 @@ func ParseHash(s string) (Hash, error) {
 // String returns h in lower-case hexadecimal, as Automerge's tools print it.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
+// ParseHashes reads what [HashTexts] returns. It fails on the first text that is no
+// hash.
+func ParseHashes(texts []string) ([]Hash, error) {
+	hs := make([]Hash, 0, len(texts))
+	for _, text := range texts {
+		h, err := ParseHash(text)
+		if err != nil {
+			return nil, err
+		}
+		hs = append(hs, h)
+	}
+	return hs, nil
+}
+
+// HashTexts returns hashes as [Hash.String] writes them: an empty list, not nil, if
+// there are none.
+func HashTexts(hs []Hash) []string {
+	texts := make([]string, 0, len(hs))
+	for _, h := range hs {
+		texts = append(texts, h.String())
+	}
+	return texts
+}
+
 // Compare orders hashes by their bytes, the order in which heads and deps are
 // listed on the wire.
 func (h Hash) Compare(o Hash) int { return bytes.Compare(h[:], o[:]) }

@@ -286,7 +286,7 @@ func (s *Server) inclusion(r *http.Request) (*inclusionAnswer, error) {
 		return nil, badRequest("%v", err)
 	}
 	root, err := log.Root(size)
-	return &inclusionAnswer{N: n, Size: size, Leaf: string(l.receipts[n].Leaf()), Root: root.String(), Proof: hashTexts(proof)}, err
+	return &inclusionAnswer{N: n, Size: size, Leaf: string(l.receipts[n].Leaf()), Root: root.String(), Proof: crdt.HashTexts(proof)}, err
 }
 
 func (s *Server) proveConsistency(w http.ResponseWriter, r *http.Request) {
@@ -318,7 +318,7 @@ func (s *Server) consistency(r *http.Request) (*consistencyAnswer, error) {
 		return nil, err
 	}
 	root, err := log.Root(size)
-	return &consistencyAnswer{From: from, FromRoot: fromRoot.String(), Size: size, Root: root.String(), Proof: hashTexts(proof)}, err
+	return &consistencyAnswer{From: from, FromRoot: fromRoot.String(), Size: size, Root: root.String(), Proof: crdt.HashTexts(proof)}, err
 }
 
 // number reads a parameter of a request; below 0, missing is not what it may be.

@@ -358,7 +358,7 @@ func (d *document) show(at []crdt.Hash) (*transactionAnswer, error) {
 	}
 	answer := &transactionAnswer{
 		ID: state.ID(), Document: d.id.String(), URL: wire.URL{Document: d.id}.String(),
-		Heads: hashTexts(state.Heads()), Fields: viewFields(state),
+		Heads: crdt.HashTexts(state.Heads()), Fields: viewFields(state),
 		Contested: listed(state.Contested()), Missing: listed(state.Missing()),
 	}
 	if answer.Settings, err = readSettings(d.settings); err != nil {
@@ -422,14 +422,6 @@ func (d *document) viewEvents(events []transaction.Event) []eventView {
 		views = append(views, v)
 	}
 	return views
-}
-
-func hashTexts(hs []crdt.Hash) []string {
-	texts := make([]string, 0, len(hs))
-	for _, h := range hs {
-		texts = append(texts, h.String())
-	}
-	return texts
 }
 
 // listed makes an empty list of nil, so that JSON has [] and not null.

@@ -114,7 +114,7 @@ func (c *readyCmd) notReady(ctx context.Context, io streams, v client.View, head
 	case refusal.Code == presence.CodeNotAParty:
 		return refused(refusal.Message)
 	}
-	o := readyOutcome{Outcome: string(refusal.Code), Heads: hashTexts(heads), Message: refusal.Message, Fields: refusal.Fields}
+	o := readyOutcome{Outcome: string(refusal.Code), Heads: crdt.HashTexts(heads), Message: refusal.Message, Fields: refusal.Fields}
 	if err := c.print(io, o); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (c *readyCmd) wait(ctx context.Context, io streams, cl *client.Client, head
 	case ctx.Err() != nil:
 		return c.interrupted(ctx, err)
 	}
-	if err := c.print(io, readyOutcome{Outcome: "waiting", Heads: hashTexts(heads)}); err != nil {
+	if err := c.print(io, readyOutcome{Outcome: "waiting", Heads: crdt.HashTexts(heads)}); err != nil {
 		return err
 	}
 	text := fmt.Sprintf("not all are ready after %v", c.Wait)
@@ -239,7 +239,7 @@ func (c *readyCmd) print(io streams, o readyOutcome) error {
 
 func (c *readyCmd) agreed(io streams, r *presence.Resolution) error {
 	if c.JSON {
-		return c.print(io, readyOutcome{Outcome: "resolved", Heads: hashTexts(r.Heads), Resolution: r})
+		return c.print(io, readyOutcome{Outcome: "resolved", Heads: crdt.HashTexts(r.Heads), Resolution: r})
 	}
 	_, err := fmt.Fprintf(io.out, "agreed by %s (resolution %d)\n", and(r.Parties), r.N)
 	return err
@@ -247,7 +247,7 @@ func (c *readyCmd) agreed(io streams, r *presence.Resolution) error {
 
 func (c *readyCmd) lapsed(io streams, v client.View, heads []crdt.Hash, l client.Lapse) error {
 	cause := jsonCauseOf(l.Because)
-	if err := c.print(io, readyOutcome{Outcome: "lapsed", Heads: hashTexts(heads), Because: &cause}); err != nil {
+	if err := c.print(io, readyOutcome{Outcome: "lapsed", Heads: crdt.HashTexts(heads), Because: &cause}); err != nil {
 		return err
 	}
 	return &codedError{exitLapsed, errors.New(lapseText(l, v.Fields) + ": look at it with parley show, and confirm again")}
@@ -255,7 +255,7 @@ func (c *readyCmd) lapsed(io streams, v client.View, heads []crdt.Hash, l client
 
 // takenBack ends the command when the user has said otherwise elsewhere.
 func (c *readyCmd) takenBack(io streams, heads []crdt.Hash) error {
-	if err := c.print(io, readyOutcome{Outcome: "unready", Heads: hashTexts(heads)}); err != nil {
+	if err := c.print(io, readyOutcome{Outcome: "unready", Heads: crdt.HashTexts(heads)}); err != nil {
 		return err
 	}
 	return &codedError{exitLapsed, errors.New("you are not ready any more: it was taken back on another connection of yours")}
@@ -267,12 +267,4 @@ func (c *readyCmd) interrupted(ctx context.Context, err error) error {
 		return err
 	}
 	return &codedError{exitInterrupted, errors.Join(errors.New("interrupted: you are not ready"), err)}
-}
-
-func hashTexts(hs []crdt.Hash) []string {
-	texts := make([]string, 0, len(hs))
-	for _, h := range hs {
-		texts = append(texts, h.String())
-	}
-	return texts
 }

@@ -48,7 +48,7 @@ func (d *done) Withdraw(_ context.Context, field string) (crdt.Hash, error) {
 }
 
 func (d *done) Ready(_ context.Context, heads []crdt.Hash) error {
-	d.did = append(d.did, "ready "+strings.Join(hashTexts(heads), ","))
+	d.did = append(d.did, "ready "+strings.Join(crdt.HashTexts(heads), ","))
 	return d.err
 }
 

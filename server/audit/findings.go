@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"parley/crdt"
 	"parley/crdt/transaction"
 )
 
@@ -53,7 +54,7 @@ func (a *account) findings() *Findings {
 	receipts := a.src.Receipts
 	f := &Findings{
 		Transaction: a.src.Transaction, Document: a.doc.String(), Key: a.public.Text(),
-		Size: a.log.Size(), Root: a.root.String(), Heads: hashTexts(a.heads),
+		Size: a.log.Size(), Root: a.root.String(), Heads: crdt.HashTexts(a.heads),
 		First: receipts[0].At, Last: receipts[len(receipts)-1].At,
 		Contested: listed(a.state.Contested()), Missing: listed(a.state.Missing()),
 		Resolutions: []FoundResolution{}, Fields: []FoundField{}, account: a,

@@ -104,7 +104,7 @@ func (a *account) recordJSON() []byte {
 	f := recordForm{
 		Format: Format, Transaction: a.src.Transaction, Document: a.doc.String(), URL: "automerge:" + a.doc.String(),
 		Parties: listed(set.Parties), Quorum: set.Quorum, Policy: set.Policy,
-		Heads: hashTexts(a.heads), Log: logForm{a.log.Size(), a.root.String()},
+		Heads: crdt.HashTexts(a.heads), Log: logForm{a.log.Size(), a.root.String()},
 		Contested: listed(a.state.Contested()), Missing: listed(a.state.Missing()),
 		Fields: []fieldForm{}, Resolutions: []resolutionForm{},
 	}
@@ -172,7 +172,7 @@ func (p *pickStory) fate() string {
 
 func (r *sealed) form() resolutionForm {
 	return resolutionForm{
-		N: r.N, Heads: hashTexts(r.Heads), Parties: listed(r.Parties), Needed: listed(r.needed),
+		N: r.N, Heads: crdt.HashTexts(r.Heads), Parties: listed(r.Parties), Needed: listed(r.needed),
 		Quorum: r.Quorum, At: r.At, Size: r.size, Checkpoint: r.Checkpoint,
 	}
 }
@@ -215,7 +215,7 @@ func (a *account) changesJSONL() []byte {
 		e := &a.entries[i]
 		f := changeForm{
 			N: i, Hash: e.hash.String(), Offset: e.offset, Length: e.length, Actor: e.actor.String(), Seq: e.seq, Time: e.time,
-			Message: e.message, Deps: hashTexts(e.deps), Shown: e.inPast, User: a.src.Receipts[i].User, Did: []deedForm{},
+			Message: e.message, Deps: crdt.HashTexts(e.deps), Shown: e.inPast, User: a.src.Receipts[i].User, Did: []deedForm{},
 		}
 		for j := range e.deeds {
 			f.Did = append(f.Did, e.deeds[j].form())
@@ -264,11 +264,11 @@ func readRecordJSON(text []byte) (Source, error) {
 		return Source{}, fmt.Errorf("%s: %w", fileRecord, err)
 	}
 	src := Source{Transaction: id, Settings: presence.Settings{Parties: f.Parties, Quorum: f.Quorum, Policy: f.Policy}}
-	if src.Heads, err = readHashes(f.Heads); err != nil {
+	if src.Heads, err = crdt.ParseHashes(f.Heads); err != nil {
 		return Source{}, fmt.Errorf("%s: heads: %w", fileRecord, err)
 	}
 	for _, r := range f.Resolutions {
-		heads, err := readHashes(r.Heads)
+		heads, err := crdt.ParseHashes(r.Heads)
 		if err != nil {
 			return Source{}, fmt.Errorf("%s: resolution %d: %w", fileRecord, r.N, err)
 		}
@@ -277,26 +277,6 @@ func readRecordJSON(text []byte) (Source, error) {
 		})
 	}
 	return src, nil
-}
-
-func hashTexts(hs []crdt.Hash) []string {
-	texts := make([]string, len(hs))
-	for i, h := range hs {
-		texts[i] = h.String()
-	}
-	return texts
-}
-
-func readHashes(texts []string) ([]crdt.Hash, error) {
-	hs := make([]crdt.Hash, 0, len(texts))
-	for _, text := range texts {
-		h, err := crdt.ParseHash(text)
-		if err != nil {
-			return nil, err
-		}
-		hs = append(hs, h)
-	}
-	return hs, nil
 }
 
 // listed makes an empty list of nil.

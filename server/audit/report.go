@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"parley/crdt"
 	"parley/crdt/transaction"
 	"parley/sync/presence"
 )
@@ -116,7 +117,7 @@ func (a *account) reportView() *reportView {
 	v := &reportView{
 		ID: string(a.src.Transaction), Document: a.doc.String(), URL: "automerge:" + a.doc.String(),
 		AsOf:  fmt.Sprintf("receipt %d, %s", last.N, timeText(last.At)),
-		Heads: hashTexts(a.heads), Rule: a.ruleText(), Policy: policyText(a.src.Settings.Policy),
+		Heads: crdt.HashTexts(a.heads), Rule: a.ruleText(), Policy: policyText(a.src.Settings.Policy),
 	}
 	a.verdict(v)
 	for _, name := range a.fieldNames() {
@@ -300,7 +301,7 @@ func (a *account) agreedBy(user string) string {
 func (a *account) agreementView(r *sealed) agreementView {
 	v := agreementView{
 		N: r.N, Size: r.size, Quorum: r.Quorum, When: timeText(r.At), Parties: and(r.Parties), Needed: and(r.needed),
-		Heads: hashTexts(r.Heads), Checkpoint: r.Checkpoint, Status: "over an earlier state",
+		Heads: crdt.HashTexts(r.Heads), Checkpoint: r.Checkpoint, Status: "over an earlier state",
 	}
 	if r.Over(a.heads) {
 		v.Status = "over the state of this record"

@@ -247,7 +247,7 @@ func Encode(m Message) []byte {
 	u := upward{T: m.kind()}
 	switch m := m.(type) {
 	case Ready:
-		u.Heads = hashTexts(m.Heads)
+		u.Heads = crdt.HashTexts(m.Heads)
 	case Focus:
 		if m.Field != "" {
 			u.Field = &m.Field
@@ -273,12 +273,4 @@ func number(n uint64) any {
 		return float64(n)
 	}
 	return n
-}
-
-func hashTexts(hs []crdt.Hash) []string {
-	texts := make([]string, 0, len(hs))
-	for _, h := range hs {
-		texts = append(texts, h.String())
-	}
-	return texts
 }

@@ -134,7 +134,7 @@ type (
 // Encode writes the roster as the data of an ephemeral message.
 func (r *Roster) Encode() []byte {
 	f := rosterForm{
-		T: typeRoster, Rev: r.Rev, Heads: hashTexts(r.Heads), Participants: make([]participantForm, 0, len(r.Participants)),
+		T: typeRoster, Rev: r.Rev, Heads: crdt.HashTexts(r.Heads), Participants: make([]participantForm, 0, len(r.Participants)),
 		Needed: listed(r.Needed), Quorum: r.Quorum, Policy: r.Policy,
 		Contested: listed(r.Contested), Missing: listed(r.Missing),
 	}
@@ -176,7 +176,7 @@ func (c *Cause) form() causeForm {
 }
 
 func (r *Resolution) form() resolutionForm {
-	return resolutionForm{N: r.N, Heads: hashTexts(r.Heads), Parties: listed(r.Parties), Quorum: r.Quorum, At: float64(r.At), Checkpoint: r.Checkpoint}
+	return resolutionForm{N: r.N, Heads: crdt.HashTexts(r.Heads), Parties: listed(r.Parties), Quorum: r.Quorum, At: float64(r.At), Checkpoint: r.Checkpoint}
 }
 
 // Encode writes the message as the data of an ephemeral message.
@@ -186,9 +186,9 @@ func (l *Lapsed) Encode() []byte {
 
 // Encode writes the message as the data of an ephemeral message.
 func (r *Rejected) Encode() []byte {
-	f := rejectedForm{T: typeRejected, Of: r.Of, Changes: hashTexts(r.Changes), Fields: r.Fields, Code: string(r.Code), Message: r.Message}
+	f := rejectedForm{T: typeRejected, Of: r.Of, Changes: crdt.HashTexts(r.Changes), Fields: r.Fields, Code: string(r.Code), Message: r.Message}
 	if r.Heads != nil {
-		f.Heads = hashTexts(r.Heads)
+		f.Heads = crdt.HashTexts(r.Heads)
 	}
 	return encode(f)
 }
@@ -272,7 +272,7 @@ func (f *rosterForm) message() (any, error) {
 		Rev: f.Rev, Needed: listed(f.Needed), Quorum: f.Quorum, Policy: f.Policy, Contested: listed(f.Contested), Missing: listed(f.Missing),
 	}
 	var err error
-	if r.Heads, err = readHashes(f.Heads); err != nil {
+	if r.Heads, err = crdt.ParseHashes(f.Heads); err != nil {
 		return nil, err
 	}
 	for i := range f.Participants {
@@ -330,7 +330,7 @@ func (f *causeForm) read() (Cause, error) {
 }
 
 func (f *resolutionForm) read() (*Resolution, error) {
-	heads, err := readHashes(f.Heads)
+	heads, err := crdt.ParseHashes(f.Heads)
 	return &Resolution{N: f.N, Heads: heads, Parties: listed(f.Parties), Quorum: f.Quorum, At: int64(f.At), Checkpoint: f.Checkpoint}, err
 }
 
@@ -340,11 +340,11 @@ func (f *lapsedForm) message() (any, error) {
 }
 
 func (f *rejectedForm) message() (any, error) {
-	changes, err := readHashes(f.Changes)
+	changes, err := crdt.ParseHashes(f.Changes)
 	if err != nil {
 		return nil, err
 	}
-	heads, err := readHashes(f.Heads)
+	heads, err := crdt.ParseHashes(f.Heads)
 	return &Rejected{Of: f.Of, Changes: changes, Heads: heads, Fields: listed(f.Fields), Code: crdt.Code(f.Code), Message: f.Message}, err
 }
 
@@ -359,18 +359,6 @@ func (f *pongForm) message() (any, error) {
 		return nil, errors.New("its number is none")
 	}
 	return &Pong{N: ping.N}, nil
-}
-
-func readHashes(texts []string) ([]crdt.Hash, error) {
-	hs := make([]crdt.Hash, 0, len(texts))
-	for _, text := range texts {
-		h, err := crdt.ParseHash(text)
-		if err != nil {
-			return nil, err
-		}
-		hs = append(hs, h)
-	}
-	return hs, nil
 }
 
 // listed makes an empty list of nil, so that clients read [] and not null, and what
