@@ -155,7 +155,7 @@ func TestTheSampleOpens(t *testing.T) {
 	code := run([]string{
 		"open", "sample", "--fields", "../../testdata/sample.json", "--server", p.url, "--user", "host", "--role", "host",
 	}, streams{strings.NewReader(""), &out, &errs})
-	if code != exitOK || !strings.Contains(out.String(), "sample created: 3 fields") {
+	if code != exitOK || !strings.Contains(out.String(), "sample created: 4 fields") {
 		t.Errorf("exit %d: %s%s", code, out.String(), errs.String())
 	}
 }

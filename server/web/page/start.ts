@@ -1,7 +1,7 @@
 // The front page of a --dev server: it makes a sample transaction, if there is
 // none, and opens it as one of two people.
 
-import { sample } from "./sample"
+import sample from "../../../testdata/sample.json"
 
 const said = document.querySelector<HTMLElement>("#said")!
 const people = [...document.querySelectorAll<HTMLAnchorElement>("a[href^='/t/']")]
