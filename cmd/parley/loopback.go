@@ -21,7 +21,7 @@ func loopbackOnly(next http.Handler) http.Handler {
 			host = strings.Trim(r.Host, "[]")
 		}
 		if !loopback(host) {
-			http.Error(w, "a server with --dev answers to localhost, 127.0.0.1 and [::1] only", http.StatusMisdirectedRequest)
+			http.Error(w, "this address answers to localhost, 127.0.0.1 and [::1] only", http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -35,6 +35,7 @@ type serveCmd struct {
 	Ping           time.Duration `help:"Time between pings; silence from one to the next ends a connection." default:"5s" env:"PARLEY_PING"`
 	Grace          time.Duration `help:"How long a user who lost the connection may take to come back and have never left." default:"8s" env:"PARLEY_GRACE"`
 	Idle           time.Duration `help:"How long a document that nobody has open stays in memory." default:"10s" env:"PARLEY_IDLE"`
+	DebugListen    string        `help:"Serve Go's profiles (/debug/pprof/) on this address, on loopback only." env:"PARLEY_DEBUG_LISTEN" placeholder:"HOST:PORT"`
 	Log            string        `help:"Least severe messages to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"PARLEY_LOG"`
 	Limits         limitFlags    `embed:"" group:"Limits"`
 	Quotas         quotaFlags    `embed:"" group:"Quotas of a user and of an address (0: none; with --dev there is none that is not set)"`
@@ -42,18 +43,23 @@ type serveCmd struct {
 
 // limitFlags bound what one client may cost.
 type limitFlags struct {
-	MaxFrame     int `help:"Longest frame, in bytes." default:"16777216" env:"PARLEY_MAX_FRAME"`
-	MaxChange    int `help:"Largest change, inflated, in bytes." default:"4194304" env:"PARLEY_MAX_CHANGE"`
-	MaxOps       int `help:"Most operations in one change." default:"20000" env:"PARLEY_MAX_OPS"`
-	MaxDocument  int `help:"Largest document: the sum of its changes, in bytes." default:"67108864" env:"PARLEY_MAX_DOCUMENT"`
-	MaxDocuments int `help:"Most documents that one connection may open." default:"1024" env:"PARLEY_MAX_DOCUMENTS"`
+	MaxFrame     int  `help:"Longest frame, in bytes." default:"16777216" env:"PARLEY_MAX_FRAME"`
+	MaxChange    int  `help:"Largest change, inflated, in bytes." default:"4194304" env:"PARLEY_MAX_CHANGE"`
+	MaxOps       int  `help:"Most operations in one change." default:"20000" env:"PARLEY_MAX_OPS"`
+	MaxDocument  int  `help:"Largest document: the sum of its changes, in bytes." default:"67108864" env:"PARLEY_MAX_DOCUMENT"`
+	MaxDocuments *int `help:"Most documents that one connection may open. Default 1024, with --dev 65536." env:"PARLEY_MAX_DOCUMENTS" placeholder:"N"`
 }
 
-func (l limitFlags) session() session.Limits {
+func (l limitFlags) session(dev bool) session.Limits {
+	documents := 1024
+	if dev { // who measures a server drives many documents over one connection
+		documents = 1 << 16
+	}
+	set(&documents, l.MaxDocuments)
 	return session.Limits{
 		Frame:     l.MaxFrame,
 		JoinFrame: min(l.MaxFrame, 64<<10),
-		Documents: l.MaxDocuments,
+		Documents: documents,
 		Change:    crdt.Limits{ChangeBytes: l.MaxChange, Ops: l.MaxOps, DocumentBytes: l.MaxDocument},
 	}
 }
@@ -119,10 +125,19 @@ func (c *serveCmd) Validate() error {
 	if c.Dev && !loopback(host) {
 		return fmt.Errorf("--dev admits everyone and listens on loopback only: use --listen 127.0.0.1:PORT instead of %q", c.Listen)
 	}
-	for _, n := range []int{c.Limits.MaxFrame, c.Limits.MaxChange, c.Limits.MaxOps, c.Limits.MaxDocument, c.Limits.MaxDocuments} {
+	if c.DebugListen != "" {
+		host, _, err := net.SplitHostPort(c.DebugListen)
+		if err != nil || !loopback(host) {
+			return fmt.Errorf("--debug-listen %q: want HOST:PORT on loopback, such as 127.0.0.1:6060", c.DebugListen)
+		}
+	}
+	for _, n := range []int{c.Limits.MaxFrame, c.Limits.MaxChange, c.Limits.MaxOps, c.Limits.MaxDocument} {
 		if n <= 0 {
 			return errors.New("limits must be positive")
 		}
+	}
+	if n := c.Limits.MaxDocuments; n != nil && *n <= 0 {
+		return errors.New("limits must be positive")
 	}
 	if err := c.Quotas.validate(); err != nil {
 		return err
@@ -172,6 +187,11 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	if err != nil {
 		return err
 	}
+	debug, err := startDebug(c.DebugListen, log)
+	if err != nil {
+		return err
+	}
+	defer debug.close()
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this binary, to start the snapshot worker: %w", err)
@@ -186,7 +206,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		Origins:        c.origins(),
 		Identify:       identify,
 		Key:            key,
-		Limits:         c.Limits.session(),
+		Limits:         c.Limits.session(c.Dev),
 		Quotas:         c.Quotas.quotas(c.Dev),
 		Ping:           c.Ping,
 		Grace:          c.Grace,

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestProfiles(t *testing.T) {
+	p := serve(t, t.TempDir(), "--debug-listen", "127.0.0.1:0")
+	m := regexp.MustCompile(`profiles on (http://\S+)"`).FindStringSubmatch(p.output())
+	if m == nil {
+		t.Fatalf("no address of the profiles: %s", p.output())
+	}
+	res, err := http.Get(m[1] + "goroutine?debug=1")
+	check(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	check(t, err)
+	if res.StatusCode != http.StatusOK || !strings.Contains(string(body), "server.(*Server).beat") {
+		t.Errorf("%s: %.200s", res.Status, body)
+	}
+	other, err := http.NewRequest("GET", m[1], nil)
+	check(t, err)
+	other.Host = "example.com"
+	res, err = http.DefaultClient.Do(other)
+	check(t, err)
+	res.Body.Close()
+	if res.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("under another name: %s", res.Status)
+	}
+}
+
+func TestThePortOfTheProfilesIsTaken(t *testing.T) {
+	p := serve(t, t.TempDir())
+	var out, errs strings.Builder
+	code := run([]string{
+		"serve", "--dev", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--debug-listen", strings.TrimPrefix(p.url, "ws://"),
+	}, streams{strings.NewReader(""), &out, &errs})
+	if code != exitFailure || !strings.Contains(errs.String(), "--debug-listen") {
+		t.Errorf("exit %d: %s", code, errs.String())
+	}
+}
