@@ -1,12 +1,11 @@
 // A user's copy of a transaction's document: what is kept of it here, and what of
 // it the server is known to have. It sends nothing.
 import * as A from "@automerge/automerge/slim"
-import {
-  build, changesSince, edited, eventsOf, genesis, headsOf, sameHeads, viewAt, viewOf, withDependents,
-  type Doc, type Edit, type EventCache,
-} from "./document.js"
+import { build, changesSince, edited, genesis, headsOf, sameHeads, withDependents, type Doc, type Edit } from "./document.js"
+import { History } from "./history.js"
 import { PickError, type Because, type Event, type View } from "./state.js"
 import type { Store } from "./storage.js"
+import { viewAfter, viewAt, viewOf } from "./view.js"
 
 const maxRemade = 3 // times that a change is made again which is refused for what it builds on
 
@@ -31,8 +30,7 @@ export class Replica {
   #noted: readonly string[] = [] // what the store was last told of that
   #unsaved: readonly string[] = []
   #remade = new Map<string, number>()
-  #events: EventCache = new Map()
-  #history: { of?: readonly string[]; events: readonly Event[] } = { events: [] }
+  #history = new History()
 
   private constructor(id: string, user: string, log: Log, onNotKept: () => void) {
     const first = genesis(id)
@@ -92,7 +90,7 @@ export class Replica {
     }
     const change = A.getHeads(this.#doc)[0]!
     this.#unsaved = [...this.#unsaved, change]
-    return { change, kept: this.#keep() }
+    return { change, kept: this.#keep([change]) }
   }
 
   /** say returns what the server should hear now, null if nothing. */
@@ -111,8 +109,9 @@ export class Replica {
     if (sameHeads(headsOf(doc), before)) {
       this.learn(heads)
     } else {
-      void this.#keep()
-      this.learn([...changesSince(doc, before), ...heads])
+      const changes = changesSince(doc, before)
+      void this.#keep(changes)
+      this.learn([...changes, ...heads])
     }
     return [next, heads]
   }
@@ -141,16 +140,12 @@ export class Replica {
   /** causeSince finds the first change after heads that did something to a field. */
   causeSince(heads: readonly string[]): Because | null {
     if (!this.has(heads)) return null
-    const [first] = eventsOf(this.#doc, changesSince(this.#doc, heads), this.#events)
+    const [first] = this.#history.of(this.#doc, changesSince(this.#doc, heads))
     return first ? { field: first.field, user: first.user, change: first.change } : null
   }
 
   history(): readonly Event[] {
-    if (this.#history.of !== this.#view.heads) {
-      const events = eventsOf(this.#doc, changesSince(this.#doc, []), this.#events)
-      this.#history = { of: this.#view.heads, events: Object.freeze(events) }
-    }
-    return this.#history.events
+    return this.#history.all(this.#doc, this.#view.heads)
   }
 
   at(heads: readonly string[]): View | undefined {
@@ -167,7 +162,8 @@ export class Replica {
     const refused = changes.filter(change => this.#unsaved.includes(change))
     if (refused.length === 0) return undefined
     const gone = withDependents(old, refused)
-    const events = eventsOf(old, changesSince(old, []).filter(change => gone.has(change)), this.#events)
+    const events = this.#history.of(old, changesSince(old, []).filter(change => gone.has(change)))
+    this.#history.forget()
     this.#doc = build(A.getAllChanges(old).filter(change => !gone.has(A.decodeChange(change).hash!)))
     const lost = this.#remake(events, new Set(refused), code)
     A.free(old)
@@ -189,7 +185,7 @@ export class Replica {
       const own = events.filter(e => e.change === change)
       const tries = (this.#remade.get(change) ?? 0) + (refused.has(change) ? 1 : 0)
       const mayPass = !refused.has(change) || (code === "depends-on-refused" && tries <= maxRemade)
-      const edits = own.flatMap(event => redo(event, this.#doc))
+      const edits = own.flatMap(event => redo(event, viewOf(this.#doc)))
       if (!oursToMake || !mayPass || edits.length === 0) {
         lost.push(...own)
         continue
@@ -206,9 +202,9 @@ export class Replica {
     await this.#store?.settled()
   }
 
-  // keep shows and stores what is new in the document.
-  #keep(): Promise<void> {
-    this.#view = viewOf(this.#doc, this.#view)
+  // keep shows and stores the changes that are new in the document.
+  #keep(changes: readonly string[]): Promise<void> {
+    this.#view = viewAfter(this.#doc, this.#view, changes)
     const chunk = A.saveSince(this.#doc, this.#stored)
     this.#stored = A.getHeads(this.#doc)
     return this.#write(store => store.append(chunk, () => A.save(this.#doc)))
@@ -231,9 +227,9 @@ export class Replica {
 }
 
 // redo returns the edit that does again what an event did, if there is one.
-function redo(event: Event, doc: Doc): Edit[] {
+function redo(event: Event, view: View): Edit[] {
   const { kind, field, pick, at } = event
   if (kind === "picked" && pick) return [{ field, value: pick.value, option: pick.option, at: pick.at }]
-  if (kind === "withdrawn" && field in doc.selections) return [{ field, withdraw: true, at }]
+  if (kind === "withdrawn" && field in view.selections) return [{ field, withdraw: true, at }]
   return []
 }

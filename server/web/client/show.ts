@@ -84,10 +84,14 @@ export function unchanged(last: State, next: State): State {
   let changed = false
   for (const [key, value] of Object.entries(next)) {
     const before = (last as unknown as Record<string, unknown>)[key]
-    result[key] = value === before || equal(value, before) ? before : value
+    const same = value === before || (!ofView.has(key) && equal(value, before))
+    result[key] = same ? before : value
     changed ||= result[key] !== before
   }
   return changed ? (Object.freeze(result) as unknown as State) : last
 }
+
+// What views keep the same by themselves, and is large.
+const ofView: ReadonlySet<string> = new Set<keyof View>(["fields", "selections"])
 
 const equal = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)

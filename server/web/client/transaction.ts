@@ -16,6 +16,7 @@ import {
 import { Replica } from "./replica.js"
 import { stateOf, unchanged } from "./show.js"
 import { adapterFor, lastUser, Store } from "./storage.js"
+import { nothing } from "./view.js"
 import { WindowWatch } from "./window.js"
 
 const maxKept = 100 // lapses, rejections and resolutions that a state holds
@@ -52,8 +53,6 @@ export function prepare(transactionId: string, options: OpenOptions): Transactio
 }
 
 const nobody = () => new PickError("not-author", "say who you are: a pick needs a user")
-
-const nothing: View = Object.freeze({ heads: [], fields: [], selections: Object.freeze({}), contested: [], missing: [] })
 
 interface QueuedEdit {
   readonly edit: Edit
