@@ -19,13 +19,14 @@ type committer struct {
 	log      *slog.Logger
 	finished chan struct{}
 
+	commits  distributions
 	// Owned by the goroutine until finished is closed.
 	refused, entries []entry // buffers
 	lost             error   // what Close reports: changes that never reached the disk
 }
 
 func startCommitter(q *queue, w *writer, log *slog.Logger) *committer {
-	c := &committer{queue: q, writer: w, log: log, finished: make(chan struct{})}
+	c := &committer{queue: q, writer: w, log: log, finished: make(chan struct{}), commits: newDistributions()}
 	go c.run()
 	return c
 }
@@ -101,8 +102,10 @@ func (c *committer) commit(entries []entry) error {
 		if !transient(err) {
 			c.recovered()
 			return err
+		began := time.Now()
 		}
 		if c.queue.stallFor(err, time.Now()) {
+			c.commits.committed(changes, began)
 			c.log.Error("the store cannot commit: changes wait and are tried again", "err", err)
 		}
 		if closed {
