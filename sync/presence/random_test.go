@@ -156,6 +156,7 @@ func (p *pair) truth(rev uint64) []byte {
 // room means to tell.
 func (p *pair) compare() {
 	r := p.room.Roster()
+	checkCensus(p, p.room.Census(), r)
 	truth := p.truth(r.Rev)
 	if got := r.Encode(); !bytes.Equal(got, truth) {
 		p.Fatalf("the roster is\n%+v, want\n%+v", r, p.model.roster())

@@ -136,6 +136,7 @@ func (r *Room) lapse(because Cause, out []Output) []Output {
 			continue
 		}
 		p.ready, p.lapse = nil, &because
+		r.census.Lapses++
 		out = append(out, Send{Data: (&Lapsed{User: user, Because: because}).Encode()})
 	}
 	return out

@@ -54,6 +54,15 @@ type Room struct {
 
 	teller teller
 	waits  time.Time // what else there is to wake for, as of the last step
+	census Census    // as of the last step
+}
+
+// Census is how many users are here, and how often somebody's readiness lapsed
+// since the room was made.
+type Census struct {
+	Online, Reconnecting int
+	Ready                int // of both
+	Lapses               uint64
 }
 
 // connection is one client that has the transaction open.
@@ -110,6 +119,7 @@ func New(cfg Config, subject Subject, settings Settings, resolutions []Resolutio
 func (r *Room) Step(now time.Time, in Input, out []Output) []Output {
 	out = r.step(now, in, out)
 	r.waits = r.earliest()
+	r.count()
 	return out
 }
 
@@ -155,6 +165,23 @@ func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 
 // Empty reports whether nobody is here, nor expected back.
 func (r *Room) Empty() bool { return len(r.users) == 0 }
+
+// Census returns it as of the last step.
+func (r *Room) Census() Census { return r.census }
+
+func (r *Room) count() {
+	c := Census{Lapses: r.census.Lapses}
+	for _, p := range r.users {
+		if len(p.conns) > 0 {
+			c.Online++
+		}
+		if p.ready != nil {
+			c.Ready++
+		}
+	}
+	c.Reconnecting = len(r.users) - c.Online
+	r.census = c
+}
 
 // AnyReady reports whether somebody is ready, so that [Advanced] needs a cause.
 func (r *Room) AnyReady() bool {

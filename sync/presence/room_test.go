@@ -55,8 +55,15 @@ func newScene(t testing.TB, settings presence.Settings) *scene {
 func (s *scene) step(inputs ...presence.Input) (said []string) {
 	s.t.Helper()
 	for _, in := range inputs {
+		before := s.room.Census().Lapses
 		for _, out := range s.room.Step(s.now, in, nil) {
 			said = append(said, words(s.t, out))
+			if strings.HasPrefix(said[len(said)-1], "all: lapsed") {
+				before++
+			}
+		}
+		if got := s.room.Census().Lapses; got != before {
+			s.t.Errorf("the census has %d lapses, want %d", got, before)
 		}
 	}
 	return said
@@ -158,8 +165,11 @@ func (s *scene) wait(d time.Duration) []string {
 
 // who is the participants in words: "alice party ready, bob party reconnecting".
 func (s *scene) who() string {
+	s.t.Helper()
 	list := make([]string, 0, 4)
-	for _, p := range s.room.Roster().Participants {
+	roster := s.room.Roster()
+	checkCensus(s.t, s.room.Census(), roster)
+	for _, p := range roster.Participants {
 		words := []string{p.User, string(p.Role)}
 		if p.State != presence.Online {
 			words = append(words, string(p.State))
@@ -179,6 +189,26 @@ func (s *scene) who() string {
 		list = append(list, strings.Join(words, " "))
 	}
 	return strings.Join(list, ", ")
+}
+
+// checkCensus compares it with the roster, but for the lapses, of which that knows
+// the last.
+func checkCensus(t failer, got presence.Census, r *presence.Roster) {
+	t.Helper()
+	want := presence.Census{Lapses: got.Lapses}
+	for _, p := range r.Participants {
+		if p.State == presence.Online {
+			want.Online++
+		} else {
+			want.Reconnecting++
+		}
+		if p.Ready {
+			want.Ready++
+		}
+	}
+	if got != want {
+		t.Fatalf("the census is %+v, want %+v", got, want)
+	}
 }
 
 func (s *scene) expectWho(want string) {

@@ -21,6 +21,14 @@ func (d *Document) openRoom() {
 // document must stay in memory for that long.
 func (d *Document) Occupied() bool { return d.room != nil && !d.room.Empty() }
 
+// Census counts who is in the transaction.
+func (d *Document) Census() presence.Census {
+	if d.room == nil {
+		return presence.Census{}
+	}
+	return d.room.Census()
+}
+
 // Resolutions returns a transaction's resolutions that are on disk, in the order
 // in which they were made. They are not to be modified.
 func (d *Document) Resolutions() []presence.Resolution { return d.resolutions }
