@@ -204,7 +204,7 @@ export class Replica {
 
   // keep shows and stores the changes that are new in the document.
   #keep(changes: readonly string[]): Promise<void> {
-    this.#view = viewAfter(this.#doc, this.#view, changes)
+    this.#view = viewAfter(this.#doc, this.#view, this.#history.touched(this.#doc, changes))
     const chunk = A.saveSince(this.#doc, this.#stored)
     this.#stored = A.getHeads(this.#doc)
     return this.#write(store => store.append(chunk, () => A.save(this.#doc)))

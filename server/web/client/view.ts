@@ -3,8 +3,6 @@ import * as A from "@automerge/automerge/slim"
 import { byName, compareOps, fieldsId, headsOf, sameHeads, selectionsId, type Doc } from "./document.js"
 import type { Field, Pick, Selection, Value, View } from "./state.js"
 
-const maxRead = 100 // changes that are read for what they touched; after more, everything is read
-
 /**
  * Where a document is read: in the engine, and not in the object that Automerge keeps
  * in step with it. After some merges that object still has picks that were taken back
@@ -22,9 +20,9 @@ export const nothing: View = Object.freeze({
 /** viewOf reads what a document says; what is as it was in last are the same objects. */
 export const viewOf = (doc: Doc, last: View = nothing): View => viewWith(engineOf(doc), headsOf(doc), last)
 
-/** viewAfter is viewOf a document that was last and has these changes besides: it reads what they touched. */
-export const viewAfter = (doc: Doc, last: View, changes: readonly string[]): View =>
-  viewWith(engineOf(doc), headsOf(doc), last, changes.length > maxRead ? undefined : touchedBy(doc, changes))
+/** viewAfter is viewOf a document that was last and in which this was touched since: it reads nothing else. */
+export const viewAfter = (doc: Doc, last: View, touched: Touched | undefined): View =>
+  viewWith(engineOf(doc), headsOf(doc), last, touched)
 
 /** viewAt reads what a document said at heads; undefined if they are not there. */
 export function viewAt(doc: Doc, heads: readonly string[]): View | undefined {
@@ -44,29 +42,9 @@ function newest(doc: Doc, heads: readonly string[]): readonly string[] {
 }
 
 /** What changes did something to, by name. */
-interface Touched {
+export interface Touched {
   readonly fields: ReadonlySet<string>
   readonly selections: ReadonlySet<string>
-}
-
-// touchedBy returns undefined if that cannot be told from the changes.
-function touchedBy(doc: Doc, changes: readonly string[]): Touched | undefined {
-  const engine = engineOf(doc)
-  const touched = { fields: new Set<string>(), selections: new Set<string>() }
-  for (const hash of changes) {
-    const change = A.inspectChange(doc, hash)
-    if (!change) return undefined
-    const inside = new Set<string>() // objects that the change made, in what it touched
-    for (const [i, op] of change.ops.entries()) {
-      if (!inside.has(op.obj)) {
-        const place = placeOf(engine, op)
-        if (!place) return undefined
-        touched[place.map].add(place.name)
-      }
-      inside.add(`${change.startOp + i}@${change.actor}`)
-    }
-  }
-  return touched
 }
 
 /** Where an operation is: in which of the document's maps, at whose part of it, and whether it is about all of that. */
