@@ -3,15 +3,35 @@ import type { Event, Pick, State, Value, View } from "../client"
 
 const numbers = new Intl.NumberFormat("en", { maximumFractionDigits: 20, useGrouping: "min2" as unknown as boolean })
 
+// Texts that would look like a value of another kind, and are not it.
+const misleading = /^(?:-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?|yes|no|nothing|true|false|null|an empty list|an empty object|)$/i
+
+// What is written from the right, and must not move what stands beside it.
+const rightToLeft = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/
+
+// Characters that show nothing, or turn round what follows: people would agree on
+// something other than they see.
+const unseen = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g
+
+const shown = (text: string): string =>
+  text.replace(unseen, char => `[U+${char.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}]`)
+
+/** plain is what somebody wrote, for a sentence: nothing in it acts on what is around it. */
+export function plain(text: string): string {
+  const safe = shown(text)
+  return rightToLeft.test(safe) ? `\u2068${safe}\u2069` : safe
+}
+
 /** valueText is a value in one line. Digits are grouped, and nothing else is changed. */
 export function valueText(value: Value): string {
   if (value === null) return "nothing"
   if (value === true) return "yes"
   if (value === false) return "no"
   if (typeof value === "number") return numbers.format(value)
-  if (typeof value === "string") return value === "" ? "“”" : value
+  if (typeof value === "string") return misleading.test(value) ? `“${value}”` : plain(value)
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : value.map(valueText).join(", ")
-  return Object.entries(value).map(([key, v]) => `${key}: ${valueText(v)}`).join("; ")
+  const entries = Object.entries(value)
+  return entries.length === 0 ? "an empty object" : entries.map(([key, v]) => `${plain(key)}: ${valueText(v)}`).join("; ")
 }
 
 /** kindOf says what a value is, for who types one. */
@@ -52,20 +72,41 @@ export function timeText(at: number): string {
   return today ? clock.format(then) : `${date.format(then)}, ${clock.format(then)}`
 }
 
+/** spanText is a time that something takes, from ms. */
+export const spanText = (ms: number): string => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`)
+
 // Names are remembered for as long as the page is open: who has left is still named.
 const names = new Map<string, string>()
+let changes = 0
 
 export function rememberNames(state: State): void {
-  for (const p of state.participants) if (p.name) names.set(p.user, p.name)
-  if (state.me.user && state.me.name) names.set(state.me.user, state.me.name)
+  for (const p of state.participants) remember(p.user, p.name)
+  remember(state.me.user, state.me.name)
 }
 
-export const nameOf = (user: string): string => names.get(user) ?? (user || "somebody")
+function remember(user: string, name: string): void {
+  if (user === "" || name === "" || names.get(user) === name) return
+  names.set(user, name)
+  changes++
+}
+
+/** knownNames is another number whenever somebody is called otherwise than before. */
+export const knownNames = (): number => changes
+
+export const nameOf = (user: string): string => plain(names.get(user) ?? (user || "somebody"))
 
 /** who is a person to me: "you", or the name. */
 export const who = (state: { me: State["me"] }, user: string): string => (user !== "" && user === state.me.user ? "you" : nameOf(user))
 
 export const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
+
+// How many things are named before the rest are counted.
+const named = 3
+
+/** few is list, shortened if there are many. */
+export function few(texts: readonly string[]): string {
+  return texts.length <= named + 1 ? list(texts) : list([...texts.slice(0, named), `${texts.length - named} more`])
+}
 
 /** list is "a", "a and b", "a, b and c". */
 export function list(texts: readonly string[], and = "and"): string {
@@ -73,13 +114,18 @@ export function list(texts: readonly string[], and = "and"): string {
   return `${texts.slice(0, -1).join(", ")} ${and} ${texts[texts.length - 1]}`
 }
 
-export const labelOf = (view: View, name: string): string => view.fields.find(f => f.name === name)?.label || name
+export const labelOf = (view: View, name: string): string => plain(view.fields.find(f => f.name === name)?.label || name)
 
 /** eventsText is what one change did. */
 export function eventsText(state: State, events: readonly Event[]): string {
   const written = events.filter(e => e.kind === "field-set")
-  if (written.length < 2 || written.length < events.length) return events.map(e => eventText(state, e)).join(". ")
-  return `${written[0]!.user ? capital(who(state, written[0]!.user)) : "The host"} wrote ${list(written.map(e => labelOf(state, e.field)))}`
+  if (written.length < 2 || written.length < events.length) return some(events.map(e => eventText(state, e)))
+  return `${written[0]!.user ? capital(who(state, written[0]!.user)) : "The host"} wrote ${few(written.map(e => labelOf(state, e.field)))}`
+}
+
+function some(sentences: readonly string[]): string {
+  const said = sentences.slice(0, named + 1)
+  return (said.length < sentences.length ? [...said, `${sentences.length - said.length} more`] : said).join(". ")
 }
 
 /** eventText is one step of the history. */
