@@ -1,8 +1,8 @@
 // One field: its options side by side, who picked what, and a value of one's own.
-import { useState } from "preact/hooks"
+import { useMemo, useState } from "preact/hooks"
 import type { Field, Pick, Selection, State, Value, View } from "../client"
 import { Initial } from "./people"
-import { canonical, capital, kindOf, list, nameOf, sameValue, timeText, typed, valueText, who } from "./words"
+import { canonical, capital, kindOf, knownNames, list, nameOf, plain, sameValue, timeText, typed, valueText, who } from "./words"
 
 /** What one may do with a field; null if one may only look. */
 export interface Hands {
@@ -19,10 +19,27 @@ interface Props {
   hands: Hands | null
 }
 
-export function FieldSection({ state, view, field, hands }: Props) {
+/**
+ * FieldSlot shows a field, and again only when something about it has changed: there
+ * may be hundreds, and most changes are about one.
+ */
+export function FieldSlot(props: Props) {
+  const { state, view, field, hands } = props
+  const about = JSON.stringify([field, view.selections[field.name], othersAt(props).map(p => p.user), state.me.user])
+  return useMemo(() => <FieldSection {...props} />, [about, hands, knownNames()])
+}
+
+const othersAt = ({ state, field, hands }: Props) =>
+  hands ? state.participants.filter(p => p.focus === field.name && p.user !== state.me.user) : []
+
+// How many characters are much for a heading, or for a card beside others.
+const long = 60
+
+function FieldSection({ state, view, field, hands }: Props) {
   const selection = view.selections[field.name]
-  const here = hands ? state.participants.filter(p => p.focus === field.name && p.user !== state.me.user) : []
-  const label = field.label || field.name
+  const here = othersAt({ state, view, field, hands })
+  const label = plain(field.label || field.name)
+  const cards = cardsOf(field, selection)
   return (
     <section
       class={`field ${selection?.contested ? "contested" : ""}`} data-field={field.name} aria-labelledby={`label ${field.name}`}
@@ -30,14 +47,14 @@ export function FieldSection({ state, view, field, hands }: Props) {
       onFocusOut={event => { if (!event.currentTarget.contains(event.relatedTarget as Node | null)) hands?.focus(null) }}
     >
       <header>
-        <h2 id={`label ${field.name}`} tabIndex={-1}>{label}</h2>
-        {field.required ? <span class="quiet">needed</span> : <span class="quiet">may stay open</span>}
+        <h2 id={`label ${field.name}`} class={label.length > long ? "long" : ""} dir="auto" tabIndex={-1}>{label}</h2>
+        <span class="quiet">{field.required ? "required" : "optional"}</span>
         <span class="here">{here.map(p => <span key={p.user} class="at"><Initial user={p.user} />{nameOf(p.user)} is here</span>)}</span>
       </header>
       <Standing state={state} selection={selection} field={field} hands={hands} />
       <ul class="options" aria-label={`Values for ${label}`}>
-        {cardsOf(field, selection).map(card => <Card key={card.key} state={state} selection={selection} field={field} card={card} hands={hands} />)}
-        {hands && <li><Own label={label} pick={value => hands.pick(field.name, value)} /></li>}
+        {cards.map(card => <Card key={card.key} state={state} selection={selection} field={field} card={card} hands={hands} />)}
+        {hands && <li class="last"><Own label={label} first={cards.length === 0} pick={value => hands.pick(field.name, value)} /></li>}
       </ul>
     </section>
   )
@@ -55,7 +72,7 @@ function Standing({ state, selection, field, hands }: { state: State; selection:
 }
 
 function standing(state: State, selection: Selection | undefined, field: Field): string {
-  if (!selection) return field.required ? "Nothing is picked yet, and something must be" : "Nothing is picked"
+  if (!selection) return field.options.length === 0 ? "Nothing is picked yet, and no values were offered" : "Nothing is picked yet"
   if (!selection.contested) {
     const { by, at } = selection.winner
     return `${capital(who(state, by))} picked this, ${timeText(at)}`
@@ -82,14 +99,14 @@ function cardsOf(field: Field, selection: Selection | undefined): CardOf[] {
     return taken
   }
   const cards: CardOf[] = field.options.map(o => ({
-    key: `option ${o.name}`, value: o.value, source: o.source || o.name, option: o.name,
+    key: `option ${o.name}`, value: o.value, source: plain(o.source || o.name), option: o.name,
     picks: take(p => p.option === o.name && sameValue(p.value, o.value)),
   }))
   while (left.length > 0) {
     const { value, by, option } = left[0]!
     cards.push({
       key: `own ${canonical(value)}`, value, option: null,
-      source: option === null ? `a value of ${nameOf(by)}` : `${option}, as it was`,
+      source: option === null ? `a value of ${nameOf(by)}` : `${plain(option)}, as it was`,
       picks: take(p => sameValue(p.value, value)),
     })
   }
@@ -104,13 +121,14 @@ function Card({ state, selection, field, card, hands }: {
   const content = (
     <>
       <span class="value"><ValueView value={card.value} /></span>
-      <span class="source">{card.source}</span>
+      <span class="source" dir="auto">{card.source}</span>
       <span class="pickers">{card.picks.map(p => (
-        <span key={p.id} class="at"><Initial user={p.by} />{capital(who(state, p.by))}{picked && " picked this"}</span>
+        <span key={p.id} class="at"><Initial user={p.by} /><span>{capital(who(state, p.by))}<span class="did"> picked this</span></span></span>
       ))}</span>
     </>
   )
-  if (!hands) return <li><div class={`card ${picked ? "picked" : ""}`}>{content}</div></li>
+  const wide = typeof card.value === "string" && card.value.length > long ? "wide" : ""
+  if (!hands) return <li class={wide}><div class={`card ${picked ? "picked" : ""}`}>{content}</div></li>
   // What is picked and settled is not picked again: that would undo confirmations for nothing.
   const press = () => {
     if (settled) return
@@ -118,7 +136,7 @@ function Card({ state, selection, field, card, hands }: {
     else hands.pickOption(field.name, card.option)
   }
   return (
-    <li>
+    <li class={wide}>
       <button type="button" class={`card ${picked ? "picked" : ""}`} aria-pressed={settled} data-value={valueText(card.value)} onClick={press}>
         {content}
       </button>
@@ -126,32 +144,34 @@ function Card({ state, selection, field, card, hands }: {
   )
 }
 
-// ValueView shows a list as lines, and everything else as a line.
+// ValueView shows what a list or an object holds in lines, and everything else as it is.
 function ValueView({ value }: { value: Value }) {
-  if (Array.isArray(value) && value.length > 1) return <>{value.map((v, i) => <span key={i} class="line">{valueText(v as Value)}</span>)}</>
-  if (value !== null && typeof value === "object" && !Array.isArray(value)) {
-    return <>{Object.entries(value).map(([k, v]) => <span key={k} class="line">{k}: {valueText(v as Value)}</span>)}</>
+  if (Array.isArray(value) && value.length > 0) return <>{value.map((v, i) => <Line key={i} item text={valueText(v as Value)} />)}</>
+  if (value !== null && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length > 0) {
+    return <>{Object.entries(value).map(([k, v]) => <Line key={k} text={`${plain(k)}: ${valueText(v as Value)}`} />)}</>
   }
-  return <span class={typeof value === "string" && value.length > 24 ? "line long" : "line"}>{valueText(value)}</span>
+  return <span class={typeof value === "string" && value.length > 24 ? "line long" : "line"} dir="auto">{valueText(value)}</span>
 }
 
+const Line = ({ text, item = false }: { text: string; item?: boolean }) => <span class={`line part ${item ? "item" : ""}`} dir="auto">{text}</span>
+
 // Own is where one types a value that nobody has offered.
-function Own({ label, pick }: { label: string; pick: (value: Value) => void }) {
+function Own({ label, first, pick }: { label: string; first: boolean; pick: (value: Value) => void }) {
   const [text, setText] = useState("")
   const value = typed(text.trim())
   const empty = text.trim() === ""
   return (
-    <form class="card own" onSubmit={event => {
+    <form class="own" onSubmit={event => {
       event.preventDefault()
       if (empty) return
       pick(value)
       setText("")
     }}>
       <input
-        aria-label={`Another value for ${label}`} placeholder="another value" value={text} autocomplete="off" spellcheck={false}
+        aria-label={`${first ? "A" : "Another"} value for ${label}`} placeholder={first ? "type a value" : "or type another value"} value={text} autocomplete="off" spellcheck={false} dir="auto"
         onInput={event => setText(event.currentTarget.value)}
       />
-      <span class="source">{empty ? "type one of your own" : kindOf(value)}</span>
+      <span class="source">{empty ? "" : kindOf(value)}</span>
       <button type="submit" class={`small ${empty ? "away" : ""}`} disabled={empty}>Pick it</button>
     </form>
   )

@@ -32,3 +32,6 @@ document.querySelector("#fresh")!.addEventListener("click", () => {
     said.textContent = `The links now open ${id}, a new sample that nobody has touched.`
   }, tell)
 })
+
+// The commands are for this server.
+if (location.host !== "127.0.0.1:8080") document.querySelector("#server")!.textContent = ` --server ws://${location.host}`
