@@ -2,11 +2,13 @@
 import { useEffect, useMemo, useState } from "preact/hooks"
 import type { Field, State, Transaction, View } from "../client"
 import { Dock, PastDock } from "./dock"
-import { FieldSection, type Hands } from "./field"
+import { FieldSlot, type Hands } from "./field"
 import type { Identity } from "./identity"
+import { Missing, Refused } from "./letter"
 import { Announcer, Notices, type Trouble } from "./notices"
 import { Connection, People } from "./people"
 import { Record, save } from "./record"
+import { nothingHere } from "./refusal"
 import { Timeline, useMoments, type Moment } from "./timeline"
 import { rememberNames } from "./words"
 
@@ -26,7 +28,7 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
   const troubles = useTroubles()
   const moments = useMoments(tx, state)
   const [wanted, setPast] = useState<Moment | null>(null)
-  const found = moments.findIndex(m => m.events[0]!.op === wanted?.events[0]!.op)
+  const found = moments.findIndex(m => m.key === wanted?.key)
   const [past, at] = found < 0 ? [null, null] : [wanted, found] // a moment may be gone that the server refused
   const go = (to: number | null) => setPast(to === null ? null : (moments[to] ?? null))
   const then = useMemo(() => (past === null ? undefined : tx.at(past.heads)), [tx, past])
@@ -36,6 +38,8 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
     save(identity, path, `${tx.id}.zip`).catch(troubles.tell)
   }
   useTitle(state)
+  if (state.loaded && nothingHere(state) && state.connection.unavailable) return <Missing identity={identity} />
+  if (state.loaded && nothingHere(state) && state.connection.state === "refused") return <Refused tx={tx} state={state} />
   return (
     <>
       <div class={`sheet ${then ? "past" : ""}`}>
@@ -66,13 +70,13 @@ function Fields({ state, view, hands }: { state: State; view: View; hands: Hands
   const fields = fieldsOf(view)
   if (!state.loaded) return <p class="empty">Opening the transaction…</p>
   if (fields.length === 0) return <p class="empty">{emptyText(state)}</p>
-  return <>{fields.map(f => <FieldSection key={f.name} state={state} view={view} field={f} hands={hands} />)}</>
+  return <>{fields.map(f => <FieldSlot key={f.name} state={state} view={view} field={f} hands={hands} />)}</>
 }
 
 function emptyText(state: State): string {
-  if (state.connection.unavailable) return "There is no such transaction here, or it is not for you. If somebody makes it, it appears by itself."
+  if (state.connection.state === "connecting") return "Opening the transaction…"
   if (state.connection.state !== "online") return "Nothing of this transaction is on this device yet. It appears when the server can be reached."
-  return "Nothing is to be agreed here yet: a host has to write the fields. If you expected some, look at the name in the address."
+  return "There is nothing to agree on yet: a host has to write the fields. They appear here by themselves."
 }
 
 /** fieldsOf adds to the fields of the host those for which somebody picked all the same. */

@@ -3,8 +3,9 @@
 import type { State, Transaction } from "../client"
 import { lapseText } from "./news"
 import { mayHave } from "./record"
-import type { Moment } from "./timeline"
-import { capital, eventsText, labelOf, list, timeText, who } from "./words"
+import { refusalOf, sentence } from "./refusal"
+import { momentText, type Moment } from "./timeline"
+import { few, labelOf, list, timeText, who } from "./words"
 
 interface Props {
   tx: Transaction
@@ -33,7 +34,7 @@ export function Dock({ tx, state, show, download }: Props) {
 
 function ReadyButton({ tx, state, show }: Pick<Props, "tx" | "state" | "show">) {
   const { ready, pending, can, why } = state.readiness
-  if (why?.code === "not-a-party") return null
+  if (why?.code === "not-a-party" || state.fields.length === 0) return null
   const press = () => {
     if (ready || pending) return tx.unready()
     if (!can) return why?.fields[0] === undefined ? undefined : show(why.fields[0])
@@ -61,11 +62,16 @@ function sayDock(state: State): Said {
   if (resolution) {
     return {
       title: `Agreed by ${list(resolution.parties.map(p => who(state, p)))}`,
-      detail: `${timeText(resolution.at)}, exactly this. ` +
-        (policy === "lock" ? "It is final: only a host can open it again." : "A change opens it again."),
+      detail: `Exactly what is shown, at ${timeText(resolution.at)}. ` +
+        (policy === "lock" ? "It is final: only a host can open it again." : "Any change opens it again."),
       field: null,
     }
   }
+  if (readiness.why?.code === "refused") {
+    const { title, text } = refusalOf(state.connection.reason)
+    return { title, detail: text, field: null }
+  }
+  if (state.fields.length === 0) return { title: "There is nothing to confirm yet", detail: "", field: null }
   const title = waiting(state)
   const lapsed = me.participant?.lapsed ?? null
   if (readiness.ready) return { title, detail: "You confirmed exactly what is shown. Press again to take that back.", field: null }
@@ -82,7 +88,7 @@ function sayDock(state: State): Said {
 // whyText says why one cannot be ready, and what to do about it.
 function whyText(state: State): string {
   const { code, message, fields } = state.readiness.why!
-  const labels = list(fields.map(name => labelOf(state, name)))
+  const labels = few(fields.map(name => labelOf(state, name)))
   switch (code) {
     case "contested":
       return `${labels} ${fields.length === 1 ? "is" : "are"} contested: pick one of the values first.`
@@ -99,8 +105,6 @@ function whyText(state: State): string {
   }
 }
 
-const sentence = (text: string) => capital(/[.!?]$/.test(text) ? text : `${text}.`)
-
 // waiting says how many are ready for what is shown, and for whom they wait. What was
 // picked here and is not on the server yet, nobody is ready for.
 function waiting(state: State): string {
@@ -108,8 +112,10 @@ function waiting(state: State): string {
   const isReady = (user: string) => pending === 0 && participants.some(p => p.user === user && p.ready)
   const ready = needed.filter(isReady).length
   const others = needed.filter(user => !isReady(user)).map(user => who(state, user))
+  if (participants.length === 0 && needed.length === 0) return "Waiting for the server"
   if (needed.length === 0) return "Nobody has to be ready yet"
-  if (others.length === 0) return quorum > ready ? `${ready} of ${quorum} ready, waiting for another party` : `${ready} of ${quorum} ready`
+  if (needed.length < quorum) others.push("another party")
+  if (others.length === 0) return `${ready} of ${quorum} ready`
   return `${ready} of ${quorum} ready, waiting for ${list(others, quorum < needed.length ? "or" : "and")}`
 }
 
@@ -119,8 +125,8 @@ export function PastDock({ state, moments, at, go }: { state: State; moments: re
   return (
     <section class="dock past" aria-label="The moment shown">
       <div class="words">
-        <p class="title">As it was, {timeText(moment.at)}</p>
-        <p class="detail">{eventsText(state, moment.events)}.</p>
+        <p class="title">{moment.agreed ? "As it was agreed" : "As it was"}, {timeText(moment.at)}</p>
+        <p class="detail">{momentText(state, moment)}.</p>
       </div>
       <div class="steps">
         <button type="button" aria-label="The step before" disabled={at === 0} onClick={() => go(at - 1)}>‹</button>

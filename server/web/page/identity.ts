@@ -17,7 +17,7 @@ export interface Identity {
  * and kept, and leaves it to this tab alone, reloads included.
  */
 export function readIdentity(): Identity {
-  const transaction = decoded(location.pathname.split("/")[2] ?? "")
+  const transaction = decoded(location.pathname.replace(/^\/t\//, "").replace(/\/$/, ""))
   const query = new URLSearchParams(location.search)
   const given = query.get("token")
   const key = `parley token ${transaction}`

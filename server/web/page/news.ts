@@ -1,5 +1,6 @@
 // What happened between two states, in sentences for who does not see it.
 import type { State } from "../client"
+import { refusalOf } from "./refusal"
 import { capital, labelOf, list, nameOf, valueText, who } from "./words"
 
 /** newsOf tells what others did, and what became of what I did. */
@@ -71,7 +72,9 @@ function people(before: State, now: State): string[] {
 function connection(before: State, now: State): string[] {
   const [was, is] = [before.connection.state, now.connection.state]
   if (was === is) return []
-  if (was === "online") return ["The connection is lost. What you pick is kept on this device."]
+  if (was === "online" && is !== "refused") return ["The connection is lost. What you pick is kept on this device."]
   if (is === "online") return ["Connected."]
-  return is === "refused" ? [`The server refuses the connection: ${now.connection.reason ?? "it does not say why"}.`] : []
+  if (is !== "refused") return []
+  const { title, text } = refusalOf(now.connection.reason)
+  return [`${title}. ${text}`]
 }

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks"
 import type { Rejection, State } from "../client"
 import { newsOf } from "./news"
+import { sentence } from "./refusal"
 import { eventText } from "./words"
 
 /** A trouble of this page, rather than a refusal of the server. */
@@ -25,8 +26,6 @@ export function Notices({ state, troubles, dismiss }: { state: State; troubles: 
     </div>
   )
 }
-
-const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".")
 
 function lost(state: State, r: Rejection) {
   if (r.lost.length === 0) return null

@@ -1,6 +1,7 @@
 // The record to take away, and how to check it.
 import type { State } from "../client"
 import { request, type Identity } from "./identity"
+import { refusalOf } from "./refusal"
 
 /** mayHave says who may have the record. */
 export const mayHave = ({ me }: State) => me.role === "party" || me.role === "host" || me.role === "auditor"
@@ -48,7 +49,11 @@ export async function save(who: Identity, path: string, name: string): Promise<v
 
 async function problem(answer: Response): Promise<string> {
   try {
-    const { detail, title } = (await answer.json()) as { detail?: string; title?: string }
+    const { code, detail, title } = (await answer.json()) as { code?: string; detail?: string; title?: string }
+    if (answer.status === 401) {
+      const refusal = refusalOf(`${code}: ${detail ?? title ?? ""}`)
+      return `${refusal.title}. ${refusal.text}`
+    }
     return detail ?? title ?? answer.statusText
   } catch {
     return `The server answers ${answer.status}.`

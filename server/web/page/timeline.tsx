@@ -1,14 +1,17 @@
-// Everything that was ever done, and a slider through it.
+// Everything that was ever done and agreed, and a slider through it.
 import { useEffect, useState } from "preact/hooks"
-import type { Event, State, Transaction } from "../client"
+import type { Event, Resolution, State, Transaction } from "../client"
 import { Initial } from "./people"
-import { eventsText, timeText } from "./words"
+import { eventsText, list, timeText, who } from "./words"
 
-/** A change, and where in history it stands. */
+/** A change or an agreement, and where in history it stands. */
 export interface Moment {
-  readonly at: number // ms by the author's clock
+  readonly key: string
+  readonly at: number // ms by the author's clock, or the server's
   readonly user: string
   readonly events: readonly Event[]
+  /** What was agreed then; null if it is a change. */
+  readonly agreed: Resolution | null
   /** Changes that say how things stood then: the latest of each author before it, and it. */
   readonly heads: readonly string[]
 }
@@ -23,10 +26,11 @@ const gather = 50
 export function useMoments(tx: Transaction, state: State): readonly Moment[] {
   const [moments, setMoments] = useState<readonly Moment[]>([])
   const heads = state.heads.join()
+  const { resolutions } = state
   useEffect(() => {
-    const timer = setTimeout(() => setMoments(momentsOf(tx.history())), gather)
+    const timer = setTimeout(() => setMoments(withAgreements(momentsOf(tx.history()), resolutions)), gather)
     return () => clearTimeout(timer)
-  }, [tx, heads])
+  }, [tx, heads, resolutions])
   return moments
 }
 
@@ -38,32 +42,50 @@ function momentsOf(events: readonly Event[]): Moment[] {
     same.push(event)
     if (events[i + 1]?.change === event.change) return
     latest.set(event.op.split("@")[1]!, event.change)
-    moments.push({ at: event.at, user: event.user, events: same, heads: [...latest.values()] })
+    moments.push({ key: same[0]!.op, at: event.at, user: event.user, events: same, agreed: null, heads: [...latest.values()] })
     same = []
   })
   return moments
 }
 
+// withAgreements puts each agreement behind the last change that it is over.
+function withAgreements(moments: readonly Moment[], resolutions: readonly Resolution[]): Moment[] {
+  const result = [...moments]
+  for (const agreed of [...resolutions].sort((a, b) => a.n - b.n)) {
+    const last = result.findLastIndex(m => m.agreed === null && agreed.heads.includes(m.events[0]!.change))
+    if (last < 0) continue // what it is over is not here yet
+    let at = last + 1
+    while (result[at]?.agreed) at++
+    result.splice(at, 0, { key: `agreement ${agreed.n}`, at: agreed.at, user: "", events: [], agreed, heads: agreed.heads })
+  }
+  return result
+}
+
+/** momentText says what was done, or agreed. */
+export function momentText(state: State, { agreed, events }: Moment): string {
+  return agreed ? `Agreed by ${list(agreed.parties.map(p => who(state, p)))}` : eventsText(state, events)
+}
+
 export function Timeline({ state, moments, at, go }: { state: State; moments: readonly Moment[]; at: number | null; go(to: number | null): void }) {
   const last = moments.length - 1
   const shown = at ?? last
-  const text = (m: Moment) => eventsText(state, m.events)
   const step = (to: number) => go(to >= last ? null : to)
   return (
     <section class="timeline" aria-labelledby="history">
       <h2 id="history">History</h2>
       <input
         type="range" min={0} max={Math.max(last, 0)} step={1} value={Math.max(shown, 0)} aria-label="Moment of the history" disabled={last < 1}
-        aria-valuetext={at === null ? "now" : `${timeText(moments[shown]!.at)}, ${text(moments[shown]!)}`}
+        aria-valuetext={at === null ? "now" : `${timeText(moments[shown]!.at)}, ${momentText(state, moments[shown]!)}`}
         onInput={event => step(Number(event.currentTarget.value))}
       />
+      <Marks moments={moments} />
       <ol reversed>
-        {last < 0 && <li class="quiet">Nothing has happened yet.</li>}
+        {last < 0 && <li class="quiet none">Nothing has happened yet.</li>}
         {moments.map((m, i) => (
-          <li key={m.events[0]!.op}>
-            <button type="button" class="moment" aria-current={i === shown ? "step" : undefined} onClick={() => step(i)}>
-              <Initial user={m.user} />
-              <span class="what">{text(m)}</span>
+          <li key={m.key}>
+            <button type="button" class={`moment ${m.agreed ? "agreement" : ""}`} aria-current={i === shown ? "step" : undefined} onClick={() => step(i)}>
+              {m.agreed ? <span class="initial seal" aria-hidden="true">✓</span> : <Initial user={m.user} />}
+              <span class="what">{momentText(state, m)}</span>
               <time dateTime={new Date(m.at).toISOString()}>{timeText(m.at)}</time>
             </button>
           </li>
@@ -71,5 +93,15 @@ export function Timeline({ state, moments, at, go }: { state: State; moments: re
       </ol>
       {moments.length > listed && <p class="quiet">The slider reaches the {moments.length - listed} steps before these.</p>}
     </section>
+  )
+}
+
+// Marks are under the slider where there was an agreement. The list says the same.
+function Marks({ moments }: { moments: readonly Moment[] }) {
+  const last = moments.length - 1
+  return (
+    <svg class="marks" aria-hidden="true">
+      {last > 0 && moments.map((m, i) => m.agreed && <circle key={m.key} cx={`${(100 * i) / last}%`} cy="4" r="3.5" />)}
+    </svg>
   )
 }

@@ -3,7 +3,7 @@ import { render } from "preact"
 import { App } from "./app"
 import { connect } from "./connect"
 import { readIdentity } from "./identity"
-import { Letter, NameForm } from "./letter"
+import { Letter, NameForm, NoName } from "./letter"
 
 const root = document.querySelector<HTMLElement>("#page")!
 const who = readIdentity()
@@ -17,7 +17,14 @@ function keepPage(): void {
   })
 }
 
-if (who.token === null && who.user === null) {
+// What the server takes for the id of a transaction.
+const isId = /^[A-Za-z0-9._~-]{1,128}$/
+
+if (!isId.test(who.transaction)) {
+  document.title = "Parley"
+  root.replaceChildren()
+  render(<NoName transaction={who.transaction} />, root)
+} else if (who.token === null && who.user === null) {
   root.replaceChildren()
   render(who.dev ? <NameForm transaction={who.transaction} /> : <Letter title="This page needs the link that you were sent">
     <p>The link holds a token that says who you are. This one has none, or the tab that had it was closed: open your link again.</p>
