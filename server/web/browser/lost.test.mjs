@@ -16,7 +16,7 @@ test("what is picked offline outlives a reload, and is merged", async t => {
   await alice.page.reload()
   await alice.sees("price", "398,500", "You")
   await alice.sees("remarks", "typed on a train", "You")
-  await alice.see('.connection.bad:has-text("2 changes are kept on this device")')
+  await alice.see('.connection.bad:has-text("2 changes kept here, not on the server")')
   await alice.says("You can confirm when the server can be reached")
   await bob.type("fixtures", "none")
   await bob.saved()
@@ -27,6 +27,46 @@ test("what is picked offline outlives a reload, and is merged", async t => {
     await person.sees("remarks", "typed on a train", person === alice ? "You" : "Alice")
     await person.sees("fixtures", "none", person === bob ? "You" : "Bob")
   }
+})
+
+test("that the network is gone is told soon, and what is not on the server", async t => {
+  const id = await stage.server.transaction()
+  const [alice, bob] = await stage.two(t, id)
+  await alice.pick("price", "398,500")
+  await alice.saved()
+  const began = Date.now()
+  await alice.context.setOffline(true)
+  await alice.see('.connection:has-text("Is the network gone?")')
+  await alice.pick("price", "412,000")
+  await alice.see('.connection:has-text("1 change kept here, not on the server")')
+  await alice.see('.connection.bad:has-text("Offline")')
+  t.diagnostic(`offline is shown after ${Date.now() - began} ms`)
+  await alice.says("You can confirm when the server can be reached")
+  await alice.context.setOffline(false)
+  await alice.saved()
+  await bob.sees("price", "412,000", "Alice")
+})
+
+test("the network of this machine is gone, and the server on it is not", async t => {
+  const id = await stage.server.transaction()
+  const alice = await stage.person(t, "alice")
+  await alice.open(id)
+  await alice.page.evaluate(() => dispatchEvent(new Event("offline")))
+  await alice.see('.connection:has-text("Is the network gone?")')
+  await alice.see('.connection.good:has-text("Saved")')
+})
+
+test("who has left is still called by name", async t => {
+  const id = await stage.server.transaction()
+  const [alice, bob] = await stage.two(t, id)
+  await bob.pick("price", "398,500")
+  await alice.sees("price", "398,500", "Bob")
+  await alice.kept()
+  await bob.page.close()
+  await alice.see('.person.absent[data-user=bob]:has-text("Bob")')
+  await alice.page.reload()
+  await alice.see('.person.absent[data-user=bob]:has-text("Bob")')
+  await alice.sees("price", "398,500", "Bob")
 })
 
 test("a transaction that was open once opens without a network, in a new tab, and without a server", async t => {

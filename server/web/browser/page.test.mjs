@@ -1,15 +1,10 @@
 // The page as such: what it costs, what it keeps secret, and whether everybody can
 // read and use it.
 import assert from "node:assert/strict"
-import fs from "node:fs"
-import path from "node:path"
-import { createRequire } from "node:module"
-import os from "node:os"
 import { test } from "node:test"
-import { parley, Server, Stage } from "./stage.mjs"
+import { scan, Stage } from "./stage.mjs"
 
 const stage = new Stage()
-const axe = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8")
 
 /** Bytes over the wire that the first visit may cost. */
 const budget = 1_600_000
@@ -66,10 +61,7 @@ test("nothing moves while others pick", async t => {
   assert.deepEqual(await bob.page.evaluate(() => window.shifts), [])
 })
 
-// Only colours differ between the schemes.
-const rules = { light: undefined, dark: ["color-contrast"] }
-
-for (const colorScheme of Object.keys(rules)) {
+for (const colorScheme of ["light", "dark"]) {
   test(`everybody can read it, ${colorScheme}`, async t => {
     const id = await stage.server.transaction()
     const [alice, bob] = await stage.two(t, id, { colorScheme })
@@ -115,63 +107,93 @@ for (const colorScheme of Object.keys(rules)) {
   })
 }
 
-// scan lets axe-core look at a page in all its rules, WCAG AA among them.
-async function scan(person, name) {
-  const only = rules[name.split(" ")[0]]
-  await person.page.evaluate(() => Promise.all(document.getAnimations().map(a => a.finished)))
-  await person.page.evaluate(axe)
-  const { violations } = await person.page.evaluate(
-    only => window.axe.run({ resultTypes: ["violations"], ...(only && { runOnly: only }) }), only)
-  await person.picture(name.replaceAll(" ", "-"))
-  const found = violations.map(v => `${v.id}: ${v.help}: ${v.nodes.map(n => n.html.slice(0, 120)).join(" | ")}`)
-  assert.deepEqual(found, [], name)
+test("an address that was mistyped says so, and makes nothing", async t => {
+  const [here, missing] = [await stage.server.transaction(), "slae-1"]
+  const alice = await stage.person(t, "alice")
+  await alice.tab(alice.address(missing))
+  await alice.see(`h1:has-text("There is no “${missing}” here")`)
+  assert.equal(await alice.page.locator(".field, .ready-button, .own").count(), 0, "nothing invites to pick")
+  await scan(alice, "missing")
+  const answer = await fetch(`${stage.server.url}/v1/transactions/${missing}?user=holly&role=host`)
+  assert.equal(answer.status, 404, "it was made by opening it")
+  await alice.page.click("#make")
+  await alice.saved()
+  await alice.see("[data-field=price]")
+  await alice.tab(`${stage.server.url}/t/${here}/x?user=alice`)
+  await alice.see(`h1:has-text("“${here}/x” is no transaction")`)
+  await alice.page.click("text=Go to the start page")
+  await alice.see("#alice")
+})
+
+test("who waits for a transaction sees it when it is made", async t => {
+  const alice = await stage.person(t, "alice")
+  await alice.tab(alice.address("sale-late"))
+  await alice.see('h1:has-text("There is no “sale-late” here")')
+  await stage.server.transaction({ id: "sale-late" })
+  await alice.see("[data-field=price]")
+})
+
+test("a transaction without fields has nothing to confirm", async t => {
+  const id = await stage.server.transaction({ fields: {} })
+  const alice = await stage.person(t, "alice")
+  await alice.tab(alice.address(id))
+  await alice.see('.empty:has-text("a host has to write the fields")')
+  await alice.says("There is nothing to confirm yet")
+  assert.equal(await alice.page.locator(".ready-button").count(), 0)
+  await stage.server.transaction({ id, fields: undefined })
+  await alice.see("[data-field=price]")
+  await alice.see(".ready-button")
+})
+
+test("hundreds of fields leave room for one", async t => {
+  const one = i => [`f${i}`, { label: `A rather long name of the field that is number ${i}`, required: true, options: {} }]
+  const id = await stage.server.transaction({ fields: Object.fromEntries(Array.from({ length: 200 }, (_, i) => one(i))) })
+  const alice = await stage.person(t, "alice", { viewport: { width: 360, height: 740 } })
+  await alice.open(id)
+  await alice.says("and 197 more")
+  await alice.see('.moment:has-text("and 197 more")')
+  const dock = await alice.page.locator(".dock").boundingBox()
+  const strip = await alice.page.locator(".strip").boundingBox()
+  assert.ok(dock.height + strip.height < 370, `${dock.height} and ${strip.height} of 740 pixels are taken`)
+  await alice.page.click("text=Show it")
+  await alice.see("[data-field=f0] h2:focus")
+})
+
+const odd = {
+  text: { label: "x".repeat(300), required: false, options: { long: { value: "y".repeat(2000), source: "z".repeat(300) } } },
+  alike: { label: "Alike", required: false, options: { number: { value: 100 }, text: { value: "100" }, yes: { value: true }, word: { value: "yes" }, none: { value: "" } } },
+  shape: { label: "Shape", required: false, options: { list: { value: ["one"] }, word: { value: "one" }, object: { value: {} }, deep: { value: { a: [1, { b: null }] } }, big: { value: 1e21 } } },
+  turned: { label: "السعر 👩🏽‍⚖️", required: false, options: { hidden: { value: "\u202egpj.exe" }, hebrew: { value: "שלום 123" }, code: { value: "<img src=x onerror=alert(1)>" } } },
 }
 
-test("a token opens it, is taken out of the address, and is in no log", async t => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "parley-keys-"))
-  const key = path.join(folder, "key.pem")
-  parley("token", "--new-key", key)
-  const token = (user, role) => parley("token", "--key", key, "--user", user, "--role", role, "--transactions", "*").trim()
-  const server = new Server("--keys", `${key}.jwks.json`)
-  await server.start()
-  t.after(async () => {
-    await server.kill()
-    for (const dir of [folder, server.data]) fs.rmSync(dir, { recursive: true, force: true })
-  })
-  const answer = await fetch(`${server.url}/v1/transactions`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Authorization: `Bearer ${token("holly", "host")}` },
-    body: JSON.stringify({ id: "deal", fields: { price: { label: "Price", required: true, options: {} } }, parties: ["alice"] }),
-  })
-  assert.equal(answer.status, 201)
+test("values of all kinds are told apart, and break nothing", async t => {
+  const fields = structuredClone(odd)
+  for (const field of Object.values(fields)) for (const option of Object.values(field.options)) option.source ??= "a letter"
+  const id = await stage.server.transaction({ fields })
+  const alice = await stage.person(t, "alice", { viewport: { width: 360, height: 740 } })
+  await alice.open(id)
+  const shown = await alice.page.$$eval("button.card", cards => cards.map(c => c.dataset.field ?? c.querySelector(".value").innerText))
+  for (const value of ["100", "“100”", "yes", "“yes”", "“”", "one", "an empty object", "[U+202E]gpj.exe", "<img src=x onerror=alert(1)>"]) {
+    assert.ok(shown.includes(value), `${value} is not among ${shown.slice(1).join(" | ")}`)
+  }
+  assert.equal(await alice.page.locator("[data-field=shape] .item").count(), 1, "a list of one is a list")
+  const wide = await alice.page.evaluate(() => document.documentElement.scrollWidth > innerWidth)
+  assert.equal(wide, false, "a phone scrolls in one direction only")
+  await scan(alice, "odd")
+})
 
-  const alice = await stage.person(t, "alice")
-  const hers = token("alice", "party")
-  await alice.tab(`${server.url}/t/deal?token=${hers}`)
-  await alice.saved()
-  assert.equal(alice.page.url(), `${server.url}/t/deal`)
-  await alice.type("price", "100")
-  await alice.sees("price", "100", "You")
-  await alice.saved()
-  await alice.page.reload()
-  await alice.sees("price", "100", "You")
+test("on paper there is what was agreed, and nothing to press", async t => {
+  const id = await stage.server.transaction({ parties: ["alice"] })
+  const alice = await stage.person(t, "alice", { colorScheme: "dark" })
+  await alice.open(id)
+  await alice.pick("price", "398,500")
   await alice.ready()
   await alice.see(".dock.agreed")
-  const [download] = await Promise.all([alice.page.waitForEvent("download"), alice.page.click(".dock .strong")])
-  assert.equal(download.suggestedFilename(), "deal.zip")
-
-  await alice.tab(`${server.url}/t/deal`)
-  await alice.see("h1:has-text('needs the link')")
-  await alice.tab(`${server.url}/t/deal?token=nonsense`)
-  await alice.see('[data-state=refused]:has-text("malformed-token")')
-  await alice.tab(`${server.url}/`)
-  await alice.see("#go")
-  await scan(alice, "about")
-  const kept = await alice.page.evaluate(async () => {
-    const names = await caches.keys()
-    const urls = await Promise.all(names.map(async name => (await (await caches.open(name)).keys()).map(r => r.url)))
-    return urls.flat().join()
-  })
-  assert.ok(!server.log.includes(hers.slice(-20)), "the token is in the server's log")
-  assert.ok(!kept.includes("token"), `the token is in the cache: ${kept}`)
+  await alice.page.emulateMedia({ media: "print" })
+  for (const hidden of [".own", ".dock button", ".standing .link", ".record", "input[type=range]"]) {
+    assert.equal(await alice.page.locator(hidden).first().isVisible(), false, `${hidden} is on paper`)
+  }
+  assert.ok(await alice.page.isVisible('.dock .title:has-text("Agreed by you")'))
+  const ground = await alice.page.evaluate(() => getComputedStyle(document.body).backgroundColor)
+  assert.equal(ground, "rgb(255, 255, 255)")
 })

@@ -141,6 +141,32 @@ test("the slider goes through the history and back", async t => {
   await alice.sees("remarks", "as agreed", "Bob")
 })
 
+test("agreements are in the history, and can be gone back to", async t => {
+  const id = await stage.server.transaction({ parties: ["alice"] })
+  const [alice, bob] = await stage.two(t, id)
+  await alice.pick("price", "398,500")
+  await alice.ready()
+  await bob.see('.moment.agreement:has-text("Agreed by Alice")')
+  await bob.pick("price", "412,000")
+  await alice.sees("price", "412,000", "Bob")
+  await alice.ready()
+  for (const person of [alice, bob]) {
+    await person.see(".dock.agreed")
+    await person.see(".agreement >> nth=1")
+    assert.equal(await person.page.locator(".marks circle").count(), 2)
+  }
+  await alice.page.click(".agreement >> nth=1")
+  await alice.says("As it was agreed")
+  await alice.sees("price", "398,500", "You")
+  await alice.page.click("text=Back to now")
+  await alice.sees("price", "412,000", "Bob")
+  await alice.page.focus("input[type=range]")
+  for (let i = 0; i < 2; i++) await alice.page.keyboard.press("ArrowLeft") // the pick after the first agreement, and it
+  await alice.says("As it was agreed")
+  await alice.page.reload()
+  await alice.see(".agreement >> nth=1")
+})
+
 test("what the server refuses is undone, and said", async t => {
   const id = await stage.server.transaction({ parties: ["bob"], policy: "lock" })
   const [alice, bob] = await stage.two(t, id)

@@ -5,6 +5,7 @@ import assert from "node:assert/strict"
 import { execFile, execFileSync, spawn } from "node:child_process"
 import { once } from "node:events"
 import fs from "node:fs"
+import { createRequire } from "node:module"
 import os from "node:os"
 import path from "node:path"
 import { after, before } from "node:test"
@@ -14,6 +15,8 @@ import { chromium } from "playwright-core"
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..")
 
 export const binary = process.env.PARLEY_BIN ?? path.join(root, "bin/parley")
+
+const axe = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8")
 
 /** Where pictures go, for people to look at. */
 export const pictures = path.join(root, "tmp/pictures")
@@ -78,14 +81,13 @@ export class Server {
   }
 
   /** transaction makes one, the sale of a house unless it is said otherwise, and returns its id. */
-  async transaction(settings = {}) {
-    const id = `sale-${++count}`
-    const answer = await fetch(`${this.url}/v1/transactions?user=holly&role=host`, {
+  async transaction({ id = `sale-${++count}`, token, fields = sale, parties = ["alice", "bob"], ...settings } = {}) {
+    const answer = await fetch(`${this.url}/v1/transactions${token ? "" : "?user=holly&role=host"}`, {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ id, fields: sale, parties: ["alice", "bob"], ...settings }),
+      headers: { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) },
+      body: JSON.stringify({ id, fields, parties, ...settings }),
     })
-    assert.equal(answer.status, 201, await answer.text())
+    assert.ok(answer.ok, await answer.text())
     return id
   }
 }
@@ -249,4 +251,14 @@ export class Person {
     fs.mkdirSync(pictures, { recursive: true })
     await this.page.screenshot({ path: path.join(pictures, `${name}.png`) })
   }
+}
+
+/** scan lets axe-core look at a page in all its rules, WCAG AA among them. */
+export async function scan(person, name) {
+  await person.page.evaluate(() => Promise.all(document.getAnimations().map(a => a.finished)))
+  await person.page.evaluate(axe)
+  const { violations } = await person.page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }))
+  await person.picture(name.replaceAll(" ", "-"))
+  const found = violations.map(v => `${v.id}: ${v.help}: ${v.nodes.map(n => n.html.slice(0, 120)).join(" | ")}`)
+  assert.deepEqual(found, [], name)
 }
