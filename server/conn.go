@@ -50,6 +50,7 @@ type conn struct {
 	goodbye bool          // the client took leave; not changed after the end
 	frames  *rate.Limiter // of its user's; nil: as many as they like
 	slowed  time.Time     // since when its frames have had to wait; zero: they need not
+	arrived time.Duration // when the last frame had been read, since the server's start
 
 	mu   sync.Mutex // guards what follows; written by the reader only
 	open map[crdt.DocumentID]*document
@@ -67,6 +68,9 @@ type conn struct {
 	moved   int64        // what link.moved was at the last beat
 	trip    atomic.Int64 // the round trip time that documents know of, in ns; 0: none
 	waiting atomic.Int64 // since when the reader waits for the client, in ns; 0 while it is busy
+	silent  atomic.Bool  // dropped for that
+
+	traffic traffic
 }
 
 func newConn(srv *Server, id session.ConnID, who Identity, ws *websocket.Conn, l *link) *conn {
@@ -96,13 +100,13 @@ func (c *conn) serve() {
 	}
 	c.read()
 	c.goodbye = c.goodbye || c.expelled.Load()
-	c.out.finish(session.Close{Code: session.CloseNormal})
+	itself := c.out.finish(session.Close{Code: session.CloseNormal})
 	_ = c.ws.CloseNow() // the conversation is over: ends a write or ping that hangs
 	<-writerDone
 	if cut := c.cut.Load(); cut != nil {
 		cut.Stop()
 	}
-	c.srv.peers.remove(c)
+	c.srv.peers.remove(c, c.ended(itself))
 	for _, d := range c.open {
 		d.post(posted{gone: c})
 	}
@@ -152,10 +156,14 @@ func (c *conn) readEvent() (session.Event, error) {
 		return nil, err
 	}
 	c.waiting.Store(0)
+	c.arrived = c.srv.uptime()
 	if typ != websocket.MessageBinary {
+		c.traffic.in.count(frameOther, buf.Len())
 		return c.machine.ReceiveText(), nil
 	}
-	return c.machine.Receive(buf.Bytes()), nil
+	ev := c.machine.Receive(buf.Bytes())
+	c.traffic.in.count(kindOf(ev), buf.Len())
+	return ev, nil
 }
 
 // inPace waits until what a frame came to may be done. It reports whether reading
@@ -178,9 +186,9 @@ func (c *conn) handle(ev session.Event) bool {
 	case session.Joined:
 		return c.join(ev)
 	case session.Reply:
-		c.send(ev.Frame, false)
+		c.send(ev.Frame, frameOther)
 		if ev.Next != nil {
-			c.send(ev.Next, true)
+			c.send(ev.Next, frameEphemeral)
 		}
 	case session.Deliver:
 		return c.deliver(ev)
@@ -202,8 +210,9 @@ func (c *conn) join(ev session.Joined) bool {
 			"this peer id is on a connection of somebody else: choose another"))
 		return false
 	}
+	c.srv.counters.joins.Add(1)
 	c.srv.log.Debug("joined", "conn", c.id)
-	c.send(ev.Reply, false)
+	c.send(ev.Reply, frameOther)
 	return true
 }
 
@@ -224,7 +233,7 @@ func (c *conn) deliver(ev session.Deliver) bool {
 	if ev.Subscriptions != nil {
 		d.post(posted{from: c, input: ev.Subscriptions})
 	}
-	d.post(posted{from: c, input: ev.Input, weight: weight})
+	d.post(posted{from: c, input: ev.Input, weight: weight, at: c.arrived})
 	if trip := c.trip.Load(); !ok && trip > 0 {
 		c.srv.docs.postIfOpen(d, c.tripPosted(time.Duration(trip)))
 	}
@@ -292,6 +301,7 @@ func (c *conn) write() {
 				_ = c.ws.CloseNow() // ends the reader too
 				return
 			}
+			c.traffic.out.count(f.kind, len(f.data))
 			frames[i] = outFrame{}
 		}
 		spare = frames
@@ -313,13 +323,14 @@ func (c *conn) farewell(end session.Close) {
 			_ = c.ws.CloseNow()
 			return
 		}
+		c.traffic.out.count(frameOther, len(end.Frame))
 	}
 	_ = c.ws.Close(websocket.StatusCode(end.Code), truncate(end.Reason, maxCloseReason))
 }
 
 // send queues a frame; a client that does not take its answers is cut off.
-func (c *conn) send(frame []byte, droppable bool) {
-	if !c.out.put(frame, droppable) {
+func (c *conn) send(frame []byte, kind frameKind) {
+	if !c.out.put(frame, kind) {
 		c.end(session.Close{Code: session.CloseOverloaded, Reason: "answers pile up unread"})
 	}
 }

@@ -45,6 +45,8 @@ type document struct {
 	compacting  bool
 	compactErr  bool // the last snapshot failed
 	compactLen  int  // how many changes it was to hold
+	arrivals    []arrival
+	census      presence.Census // that the server's counters have
 
 	wake  time.Time   // when timer fires; zero: it does not
 	timer *time.Timer // posts a tick; nil until there is need of one
@@ -55,7 +57,8 @@ type document struct {
 type posted struct {
 	from   *conn // who input is from, nil for the shell itself
 	input  session.Input
-	weight int64 // of from.flow, given back when input was stepped
+	weight int64         // of from.flow, given back when input was stepped
+	at     time.Duration // when it arrived, since the server's start; 0: nobody asks
 
 	gone      *conn
 	barred    *conn // will be gone: nothing of it counts any more
@@ -126,6 +129,7 @@ func (d *document) step(batch []posted) {
 		evict = batch[i].idle && !d.considerSnapshot(true) && !(d.machine != nil && d.machine.Occupied())
 	}
 	d.perform()
+	d.observe()
 	d.setTimer()
 	if unpin > 0 {
 		d.srv.docs.release(d, unpin, evict)
@@ -203,7 +207,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		}
 		d.conns[p.from.id] = p.from
 	}
+	before := d.length()
 	d.stepWith(p.input)
+	d.arrived(p.at, before)
 	return 0
 }
 
@@ -225,6 +231,7 @@ func (d *document) settle(s *settled) {
 			d.takeSettings(s.settings)
 		}
 		if s.sealed != nil {
+			d.srv.counters.resolutions.Add(1)
 			d.stepWith(&session.SealedInput{Checkpoint: s.sealed.Checkpoint})
 		}
 		d.considerSnapshot(false)
@@ -257,13 +264,14 @@ func (d *document) perform() {
 			}
 		case session.Send:
 			if c, ok := d.conns[out.Conn]; ok {
-				c.send(out.Frame, out.Droppable)
+				c.send(out.Frame, kindOfSend(out))
 			}
 		case session.Held:
 			if c, ok := d.conns[out.Conn]; ok {
 				c.addHeld(out.Bytes)
 			}
 		case session.Refused:
+			d.srv.counters.refuse(out)
 			d.srv.log.Info("changes refused", "conn", out.Conn, "code", out.First.Code, "changes", out.Count)
 		case session.Disconnect:
 			if c, ok := d.conns[out.Conn]; ok {
@@ -299,7 +307,7 @@ func (d *document) fill(c *conn) {
 		return
 	}
 	if frame := d.machine.Pull(c.id); frame != nil {
-		c.send(frame, false)
+		c.send(frame, frameSync)
 	}
 }
 

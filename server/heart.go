@@ -60,6 +60,7 @@ func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time, drowsy b
 	unanswered := c.pinged && !c.ponged.Load()
 	if unanswered && moved == c.moved && !drowsy && c.waitedFor(s.opt.Ping, now) {
 		s.log.Debug("dropping a silent connection", "conn", c.id)
+		c.silent.Store(true)
 		s.drop(c)
 		return
 	}

@@ -52,6 +52,11 @@ type Options struct {
 	// CompactCommand starts the process that makes snapshots. Empty: none are
 	// made, and cold clients get every change instead.
 	CompactCommand []string
+	// Version is that of the program, for /metrics.
+	Version string
+	// MetricsForAll answers /metrics to everybody. By default it is for those on
+	// this machine.
+	MetricsForAll bool
 	// Logger takes what operators should know (default: discarded).
 	Logger *slog.Logger
 }

@@ -38,8 +38,8 @@ type outbox struct {
 }
 
 type outFrame struct {
-	data      []byte
-	droppable bool
+	data []byte
+	kind frameKind
 }
 
 func newOutbox() outbox {
@@ -60,8 +60,9 @@ func (o *outbox) reserve(d *document) bool {
 	return false
 }
 
-// put adds a frame and reports whether the connection is keeping up.
-func (o *outbox) put(data []byte, droppable bool) bool {
+// put adds a frame and reports whether the connection is keeping up. Ephemeral
+// frames may be dropped.
+func (o *outbox) put(data []byte, kind frameKind) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ended {
@@ -70,9 +71,9 @@ func (o *outbox) put(data []byte, droppable bool) bool {
 	if len(o.frames) >= maxReplies {
 		return false
 	}
-	o.frames = append(o.frames, outFrame{data, droppable})
+	o.frames = append(o.frames, outFrame{data, kind})
 	o.bytes += len(data)
-	if droppable {
+	if kind == frameEphemeral {
 		o.droppable++
 		o.dropBytes += len(data)
 		for o.droppable > 1 && (o.droppable > maxDroppable || o.dropBytes > maxDroppableBytes) {
@@ -84,7 +85,7 @@ func (o *outbox) put(data []byte, droppable bool) bool {
 }
 
 func (o *outbox) dropOldest() {
-	i := slices.IndexFunc(o.frames, func(f outFrame) bool { return f.droppable })
+	i := slices.IndexFunc(o.frames, func(f outFrame) bool { return f.kind == frameEphemeral })
 	o.bytes -= len(o.frames[i].data)
 	o.dropBytes -= len(o.frames[i].data)
 	o.frames = slices.Delete(o.frames, i, i+1)
@@ -125,4 +126,18 @@ func (o *outbox) take(spare []outFrame) (frames []outFrame, waiting []*document,
 		end = &e
 	}
 	return frames, waiting, end
+}
+
+// ending is how it ends, once it is finished.
+func (o *outbox) ending() session.Close {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.end
+}
+
+// drops is how many frames have been dropped.
+func (o *outbox) drops() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return uint64(o.dropped)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -34,38 +33,6 @@ type Quotas struct {
 // DefaultQuotas are for servers that anybody can reach.
 func DefaultQuotas() Quotas {
 	return Quotas{Frames: 50, FrameBurst: 500, UserConns: 100, AddressConns: 1000, NewConns: 50, NewConnBurst: 200}
-}
-
-// Counts are how often things have happened since the server started.
-type Counts struct {
-	TokensRefused   uint64 // connections whose token was no good, or of nobody
-	TokensRevoked   uint64 // connections of those whose token was taken back
-	TokensExpired   uint64 // open connections whose token ran out, or was outdated
-	PeerIDsRefused  uint64 // connections with a peer id of somebody else's
-	UserConnsOver   uint64 // connections over [Quotas].UserConns
-	AddressesOver   uint64 // connections over AddressConns or NewConns
-	FramesSlowed    uint64 // frames that waited
-	ConnsOverFrames uint64 // connections closed for their frames
-	RequestsOver    uint64 // HTTP requests that were turned away
-}
-
-// counters are Counts as they are counted.
-type counters struct {
-	tokensRefused, tokensRevoked, tokensExpired, peerIDsRefused atomic.Uint64
-	userConnsOver, addressesOver, framesSlowed, connsOverFrames atomic.Uint64
-	requestsOver                                                atomic.Uint64
-}
-
-// Counts returns how often things have happened.
-func (s *Server) Counts() Counts {
-	c := &s.counters
-	return Counts{
-		TokensRefused: c.tokensRefused.Load(), TokensRevoked: c.tokensRevoked.Load(),
-		TokensExpired: c.tokensExpired.Load(), PeerIDsRefused: c.peerIDsRefused.Load(),
-		UserConnsOver: c.userConnsOver.Load(), AddressesOver: c.addressesOver.Load(),
-		FramesSlowed: c.framesSlowed.Load(), ConnsOverFrames: c.connsOverFrames.Load(),
-		RequestsOver: c.requestsOver.Load(),
-	}
 }
 
 // overQuota says that somebody takes too much: a code, and what to do.
@@ -272,5 +239,6 @@ func (c *conn) pace(cost int) error {
 		return &overQuota{codeFrames, fmt.Sprintf("you send more than %v frames a second: send fewer", c.srv.opt.Quotas.Frames)}
 	}
 	time.Sleep(pause)
+	c.arrived += pause // it does not count as the server's slowness
 	return nil
 }

@@ -15,6 +15,8 @@ type registry struct {
 
 	mu   sync.Mutex
 	docs map[crdt.DocumentID]*document
+
+	opened, evicted, failed uint64 // documents, since the start
 }
 
 // open returns the document, pinned for one connection.
@@ -25,6 +27,7 @@ func (r *registry) open(id crdt.DocumentID) *document {
 	if !ok {
 		d = &document{srv: r.srv, id: id, conns: make(map[session.ConnID]*conn)}
 		r.docs[id] = d
+		r.opened++
 	}
 	d.pins++
 	return d
@@ -49,6 +52,7 @@ func (r *registry) release(d *document, pins int, evict bool) {
 	d.idleSince = d.now
 	if evict && r.docs[d.id] == d {
 		delete(r.docs, d.id)
+		r.evicted++
 	}
 }
 
@@ -58,6 +62,7 @@ func (r *registry) forget(d *document) {
 	defer r.mu.Unlock()
 	if r.docs[d.id] == d {
 		delete(r.docs, d.id)
+		r.failed++
 	}
 }
 
@@ -99,16 +104,25 @@ func (r *registry) count() int {
 	return len(r.docs)
 }
 
+// counts returns how many documents are in memory, and how many have come and gone.
+func (r *registry) counts() (open int, opened, evicted, failed uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.docs), r.opened, r.evicted, r.failed
+}
+
 // peers holds the connections, and which of them speaks for a peer id.
 type peers struct {
 	mu    sync.Mutex
 	conns map[session.ConnID]*conn
 	byID  map[wire.PeerID]*conn
+	past  past
 }
 
 func (p *peers) add(c *conn) {
 	p.mu.Lock()
 	p.conns[c.id] = c
+	p.past.accepted++
 	p.mu.Unlock()
 }
 
@@ -131,10 +145,13 @@ func (p *peers) join(c *conn, id wire.PeerID) bool {
 	return true
 }
 
-func (p *peers) remove(c *conn) {
+// remove takes out a connection of which nothing runs any more.
+func (p *peers) remove(c *conn, why endReason) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c.id)
+	p.past.ended[why]++
+	p.past.take(c)
 	if id := c.machine.Peer().ID; p.byID[id] == c {
 		delete(p.byID, id)
 	}
@@ -143,6 +160,20 @@ func (p *peers) remove(c *conn) {
 func (p *peers) all() []*conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.list()
+}
+
+// look returns who is here, and what has been of all others.
+func (p *peers) look() ([]*conn, *past) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	past := &past{accepted: p.past.accepted, ended: p.past.ended, dropped: p.past.dropped}
+	past.traffic.in.add(&p.past.traffic.in)
+	past.traffic.out.add(&p.past.traffic.out)
+	return p.list(), past
+}
+
+func (p *peers) list() []*conn {
 	cs := make([]*conn, 0, len(p.conns))
 	for _, c := range p.conns {
 		cs = append(cs, c)

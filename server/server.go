@@ -41,6 +41,8 @@ type Server struct {
 	quotas  *quotas
 
 	counters counters
+	started  time.Time
+	metrics  http.Handler
 
 	lastConn atomic.Uint64
 	draining atomic.Bool
@@ -62,7 +64,7 @@ func New(st *store.Store, opt Options) (*Server, error) {
 		opt.PeerID = wire.PeerID("parley-" + storage[:8])
 	}
 	s := &Server{
-		opt: opt, store: st, log: opt.Logger,
+		opt: opt, store: st, log: opt.Logger, started: time.Now(),
 		connConfig: session.ConnConfig{Self: opt.PeerID, Storage: storage, Limits: opt.Limits},
 		docConfig: session.DocumentConfig{
 			Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits,
@@ -75,6 +77,8 @@ func New(st *store.Store, opt Options) (*Server, error) {
 		peers:  peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
 	s.docs = registry{srv: s, docs: make(map[crdt.DocumentID]*document)}
+	s.counters.synced = newSynced()
+	s.metrics = s.newMetrics()
 	if err := s.loadRevocations(); err != nil {
 		return nil, err
 	}
@@ -89,13 +93,14 @@ func New(st *store.Store, opt Options) (*Server, error) {
 }
 
 // Handler serves WebSocket connections on / and /sync, transactions on
-// /v1/transactions, /healthz and /readyz, and the pages for browsers.
+// /v1/transactions, /healthz, /readyz and /metrics, and the pages for browsers.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.front)
 	mux.HandleFunc("GET /sync", s.sync)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /metrics", s.showMetrics)
 	mux.HandleFunc("POST /v1/transactions", s.createTransaction)
 	mux.HandleFunc("GET /v1/transactions/{id}", s.showTransaction)
 	mux.HandleFunc("GET /v1/transactions/{id}/history", s.showHistory)

@@ -81,9 +81,11 @@ func (s *Server) compact(ctx context.Context, job compactJob) *crdt.Snapshot {
 		err = s.store.PutSnapshot(ctx, job.doc.id, snap)
 	}
 	if err != nil {
+		s.counters.snapshotsFailed.Add(1)
 		s.log.Warn("no snapshot was made; the changes are all there", "document", job.doc.id, "err", err)
 		return nil
 	}
+	s.counters.snapshotsMade.Add(1)
 	return &snap
 }
 

@@ -93,8 +93,10 @@ func (c *committer) finish(entries []entry, err error) {
 func (c *committer) commit(entries []entry) error {
 	for pause := firstPause; c.lost == nil; pause = min(2*pause, maxPause) {
 		closed := c.queue.isClosed()
+		began := time.Now()
 		changes, err := c.writer.commit(entries)
 		if err == nil {
+			c.commits.committed(changes, began)
 			c.recovered()
 			c.queue.committed(changes)
 			return nil
@@ -102,10 +104,8 @@ func (c *committer) commit(entries []entry) error {
 		if !transient(err) {
 			c.recovered()
 			return err
-		began := time.Now()
 		}
 		if c.queue.stallFor(err, time.Now()) {
-			c.commits.committed(changes, began)
 			c.log.Error("the store cannot commit: changes wait and are tried again", "err", err)
 		}
 		if closed {

@@ -20,9 +20,9 @@ const maxWaitingMessages = 4
 // keptFreely is how many bytes of a peer's last message are not worth counting.
 const keptFreely = 1024
 
-// codeDependsOnRefused is the one reason for which a change is refused that
+// CodeDependsOnRefused is the one reason for which a change is refused that
 // lies neither in itself nor in the document.
-const codeDependsOnRefused crdt.Code = "depends-on-refused"
+const CodeDependsOnRefused crdt.Code = "depends-on-refused"
 
 // DocumentConfig is what the documents of a server have in common.
 type DocumentConfig struct {
@@ -388,7 +388,7 @@ func (d *Document) release(hash crdt.Hash, out []Output) (ready []admission, _ [
 func (d *Document) hold(h heldChange, out []Output) []Output {
 	if i := slices.IndexFunc(h.missing, h.peer.refused.has); i >= 0 {
 		return d.refuse(h.peer, &crdt.Refusal{
-			Code:   codeDependsOnRefused,
+			Code:   CodeDependsOnRefused,
 			Change: h.hash,
 			Reason: "it builds on change " + h.missing[i].String() + ", which was refused",
 		}, known(h.deps), out)

@@ -8,8 +8,8 @@ import (
 	"parley/sync/presence"
 )
 
-// codePlainDocument refuses what is no transaction where only those are kept.
-const codePlainDocument crdt.Code = "plain-document"
+// CodePlainDocument refuses what is no transaction where only those are kept.
+const CodePlainDocument crdt.Code = "plain-document"
 
 // matter is what a document is about. Its first change tells: a transaction
 // begins with its genesis, every other document is plain.
@@ -91,7 +91,7 @@ func (m *matter) check(d *Document, c *crdt.Change, from Peer) *crdt.Refusal {
 func (m *matter) checkPlain(d *Document, c *crdt.Change, from Peer) *crdt.Refusal {
 	switch {
 	case !d.cfg.PlainDocuments:
-		return &crdt.Refusal{Code: codePlainDocument, Change: c.Hash,
+		return &crdt.Refusal{Code: CodePlainDocument, Change: c.Hash,
 			Reason: "this server keeps transactions only, and the document does not begin as one"}
 	case from.TransactionsOnly:
 		return &crdt.Refusal{Code: CodeNotAllowed, Change: c.Hash,
