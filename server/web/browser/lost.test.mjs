@@ -63,9 +63,9 @@ test("who has left is still called by name", async t => {
   await alice.sees("price", "398,500", "Bob")
   await alice.kept()
   await bob.page.close()
-  await alice.see('.person.absent[data-user=bob]:has-text("Bob")')
+  await alice.see('.person.absent[data-user=bob] .name:text-is("Bob")')
   await alice.page.reload()
-  await alice.see('.person.absent[data-user=bob]:has-text("Bob")')
+  await alice.see('.person.absent[data-user=bob] .name:text-is("Bob")')
   await alice.sees("price", "398,500", "Bob")
 })
 

@@ -122,7 +122,8 @@ function useTroubles() {
 /** show leads to a field, for the keyboard too. */
 function show(field: string): void {
   const heading = document.getElementById(`label ${field}`)
-  heading?.scrollIntoView({ block: "center", behavior: "smooth" })
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches
+  heading?.scrollIntoView({ block: "center", behavior: still ? "instant" : "smooth" })
   heading?.focus({ preventScroll: true })
 }
 

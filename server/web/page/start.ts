@@ -34,4 +34,4 @@ document.querySelector("#fresh")!.addEventListener("click", () => {
 })
 
 // The commands are for this server.
-if (location.host !== "127.0.0.1:8080") document.querySelector("#server")!.textContent = ` --server ws://${location.host}`
+if (location.host !== "127.0.0.1:8080") document.querySelector("#server")!.textContent = ` \\\n    --server ws://${location.host}`
