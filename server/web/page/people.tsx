@@ -4,17 +4,17 @@ import type { Participant, State, Transaction } from "../client"
 import { refusalOf } from "./refusal"
 import { labelOf, nameOf, spanText, tint } from "./words"
 
-// first is the first letter of a name, without what keeps its direction to itself.
-const first = (name: string): string => [...name.replace(/^\u2068/, "")][0]?.toUpperCase() ?? "?"
+// letterOf is the first letter of a name, without what keeps its direction to itself.
+const letterOf = (name: string): string => [...name.replace(/^\u2068/, "")][0]?.toUpperCase() ?? "?"
 
 /** Initial stands for a person beside what the person does. */
 export function Initial({ user }: { user: string }) {
   if (user === "") return <span class="initial nobody" aria-hidden="true">·</span>
-  return <span class={`initial ${tint(user)}`} aria-hidden="true">{first(nameOf(user))}</span>
+  return <span class={`initial ${tint(user)}`} aria-hidden="true">{letterOf(nameOf(user))}</span>
 }
 
-// How many people are shown when there are many; the rest can be asked for.
-const shownFirst = 6
+// How many people are shown at least when there are many; the rest can be asked for.
+const atLeast = 4
 
 /** A person of the strip: who is here, or should be. */
 interface Person {
@@ -31,8 +31,9 @@ function peopleOf({ participants, needed, me }: State): Person[] {
 export function People({ state }: { state: State }) {
   const [all, setAll] = useState(false)
   const people = peopleOf(state)
-  const folded = people.length > shownFirst + 2
-  const shown = folded && !all ? people.slice(0, shownFirst) : people
+  const first = Math.max(atLeast, state.needed.length + 1)
+  const folded = people.length > first + 2
+  const shown = folded && !all ? people.slice(0, first) : people
   return (
     <section class="people" aria-label="Who is here">
       {/* It may scroll, and the keyboard must get there. */}
