@@ -11,9 +11,15 @@ export interface Identity {
   readonly role?: Role | undefined
 }
 
-/** tokenSource returns what gets a token; undefined where there is none. */
+const tokenWithin = 10_000 // ms that getting a token may take
+
+/** tokenSource returns what gets a token, undefined where there is none. It gives up waiting after a while. */
 export function tokenSource({ token }: Identity): () => Promise<string | undefined> {
-  return async () => (typeof token === "function" ? token() : token)
+  if (typeof token !== "function") return async () => token
+  return () => new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("no token came within 10 s")), tokenWithin)
+    new Promise<string>(got => got(token())).then(resolve, reject).finally(() => clearTimeout(timer))
+  })
 }
 
 /**

@@ -15,6 +15,7 @@ const stableAfter = 1_000 // ms a connection must last for the next loss to coun
 const joinWithin = 10_000 // ms a server has to let us in
 const urgentBeat = 2_500 // ms between pings while a dead server must be noticed within 5 s
 const calmBeat = 15_000 // ms, for 30 s
+const doubtBeat = 5_000 // ms a server has to answer when the network is said to be gone
 
 const connecting = 0 // WebSocket.CONNECTING
 const open = 1 // WebSocket.OPEN
@@ -63,6 +64,7 @@ export class Link {
   #urgent = false
   #silent = false // nothing came since the last ping
   #due = 0 // when something must have come
+  #unsent = 0 // bytes that were waiting to be sent then
   #closed = false
 
   constructor(options: LinkOptions) {
@@ -90,7 +92,8 @@ export class Link {
   hurry(urgent: boolean): void {
     if (urgent === this.#urgent) return
     this.#urgent = urgent
-    if (this.joined) this.#probe()
+    // What is due soon anyway is soon enough, and there is a pause after it.
+    if (urgent && this.joined && this.#due > Date.now() + urgentBeat) this.#probe()
   }
 
   /** awake tries at once what else would be waited for: somebody looks, or the network is back. */
@@ -98,6 +101,11 @@ export class Link {
     if (this.#closed || this.#status.state === "refused") return
     if (this.joined) this.#probe(urgentBeat)
     else if (this.#retry !== undefined) this.#tryNow()
+  }
+
+  /** doubt asks at once for a sign of life: the network is said to be gone. */
+  doubt(): void {
+    if (this.joined) this.#probe(doubtBeat)
   }
 
   /** reconnect tries at once, also after a refusal. */
@@ -246,10 +254,17 @@ export class Link {
     this.#silent = true
     this.#due = due
     this.#options.ping()
+    this.#unsent = this.#socket!.bufferedAmount
     this.#beat = setTimeout(() => {
       this.#beat = undefined
-      if (this.#silent) this.#lost("the server does not answer", null)
+      if (this.#silent && !this.#moves) this.#lost("the server does not answer", null)
       else this.#probe()
     }, beat)
+  }
+
+  // moves says whether what waits to be sent has become less: a ping waits behind it.
+  get #moves(): boolean {
+    const { bufferedAmount } = this.#socket!
+    return bufferedAmount > 0 && bufferedAmount < this.#unsent
   }
 }

@@ -104,7 +104,7 @@ class OpenTransaction implements Transaction {
   #resolutions: readonly Resolution[] = []
   #counts = { lapses: 0, rejections: 0 }
 
-  #window = new WindowWatch(() => this.#link?.awake())
+  #window = new WindowWatch(() => this.#link?.awake(), () => this.#link?.doubt())
   #state: State
 
   constructor(id: string, options: OpenOptions) {
@@ -505,7 +505,7 @@ class OpenTransaction implements Transaction {
     const lapsed = this.#readiness.tend(this.#surroundings())
     if (lapsed) this.#noteLapse(this.#user, lapsed.because)
     if (this.#sync) this.#readiness.next().forEach(message => this.#say(message))
-    this.#link?.hurry(this.#isCurrent && this.#someoneReady)
+    this.#link?.hurry(this.#isCurrent && (this.#someoneReady || this.#pending > 0))
     const state = unchanged(this.#state, this.#show())
     if (state === this.#state) return
     this.#state = state

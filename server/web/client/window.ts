@@ -1,14 +1,16 @@
-// The window: somebody looks, the network is back, the tab is about to close. It
-// does nothing where there is no window.
+// The window: somebody looks, the network is back or gone, the tab is about to
+// close. It does nothing where there is no window.
 
 const signs = ["focus", "online", "pageshow"]
 
 export class WindowWatch {
   #awake: () => void
+  #doubt: () => void
   #warns = false
 
-  /** awake is called when what was waited for should be tried at once. */
-  constructor(awake: () => void) {
+  /** awake is called when what was waited for should be tried at once, doubt when the network is gone. */
+  constructor(awake: () => void, doubt: () => void) {
+    this.#doubt = doubt
     this.#awake = () => {
       if (document.visibilityState !== "hidden") awake()
     }
@@ -17,6 +19,7 @@ export class WindowWatch {
   begin(): void {
     if (typeof window === "undefined") return
     for (const sign of signs) window.addEventListener(sign, this.#awake)
+    window.addEventListener("offline", this.#doubt)
     document.addEventListener("visibilitychange", this.#awake)
   }
 
@@ -24,6 +27,7 @@ export class WindowWatch {
     this.warn(false)
     if (typeof window === "undefined") return
     for (const sign of signs) window.removeEventListener(sign, this.#awake)
+    window.removeEventListener("offline", this.#doubt)
     document.removeEventListener("visibilitychange", this.#awake)
   }
 
