@@ -44,8 +44,20 @@ export function urlFor(server: string, { user, name, role }: Identity): (token: 
   if (base.protocol !== "ws:" && base.protocol !== "wss:") throw new Error(`${server} is no ws, wss, http or https URL`)
   return token => {
     const url = new URL(base)
-    const told = token ? { token } : { user, name, role }
-    for (const [key, value] of Object.entries(told)) if (value) url.searchParams.set(key, value)
+    tell(url, token ? { token } : { user, name, role })
     return url.href
   }
+}
+
+/** apiRequest returns what asks the server about a transaction by HTTP. */
+export function apiRequest(server: string, { user, name, role }: Identity, id: string, token: string | undefined): Request {
+  const url = new URL(server)
+  url.protocol = url.protocol.replace(/^ws/, "http")
+  url.pathname = `${url.pathname.replace(/\/(sync)?$/, "")}/v1/transactions/${id}`
+  if (!token) tell(url, { user, name, role })
+  return new Request(url, token ? { headers: { Authorization: `Bearer ${token}` } } : {})
+}
+
+function tell(url: URL, told: Record<string, string | undefined>): void {
+  for (const [key, value] of Object.entries(told)) if (value) url.searchParams.set(key, value)
 }

@@ -55,7 +55,8 @@ export function decode(data: Uint8Array): Down | undefined {
   return message && kinds.includes(message.t) ? freeze(message) : undefined
 }
 
-function freeze<T>(value: T): T {
+/** freeze makes what was decoded immutable, with all that is in it. */
+export function freeze<T>(value: T): T {
   if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value
   Object.values(value).forEach(freeze)
   return Object.freeze(value)

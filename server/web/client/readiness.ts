@@ -20,6 +20,11 @@ export interface Surroundings {
   contains(heads: readonly string[], change: string): boolean
 }
 
+// How often the server is reminded of what it has not answered, and how often what
+// was picked here may not have come there yet, until it is given up.
+const maxReminders = 5
+const maxDelays = 20
+
 const same = (a: readonly string[], b: readonly string[]) => a.length === b.length && a.every((x, i) => x === b[i])
 
 export class Readiness {
@@ -29,6 +34,7 @@ export class Readiness {
   #shown = false // it has shown us ready on this connection
   #confirmed = false // or on an earlier one
   #taken = false // what was said was taken back, and the server may not know yet
+  #waited = 0 // reminders since it was asked for, or since there is a connection
   #waiters: Waiter[] = []
   #outbox: Up[] = []
 
@@ -40,6 +46,11 @@ export class Readiness {
     return this.#heads !== undefined && !this.#confirmed
   }
 
+  /** The server has not shown on this connection that it knows. */
+  get unanswered(): boolean {
+    return this.#heads !== undefined && !this.#shown
+  }
+
   /** Taken back, and the server may not know yet. */
   get takenBack(): boolean {
     return this.#taken
@@ -48,6 +59,7 @@ export class Readiness {
   /** begin starts a conversation with a server that knows nothing of the last. */
   begin(): void {
     this.#asked = this.#shown = false
+    this.#waited = 0
     this.#outbox = this.#taken ? [{ t: "unready" }] : []
   }
 
@@ -64,6 +76,7 @@ export class Readiness {
       if (said) this.#takeBack() // these heads may be refused, and then nothing is confirmed
     }
     this.#heads = heads
+    this.#waited = 0
     if (this.#shown) return Promise.resolve()
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }))
   }
@@ -85,7 +98,7 @@ export class Readiness {
     this.#waiters = []
     this.#heads = undefined
     this.#asked = this.#said = this.#shown = this.#confirmed = false
-    this.#outbox = this.#outbox.filter(m => m.t !== "ready")
+    this.#outbox = this.#outbox.filter(m => m.t !== "ready" && m.t !== "roster")
     for (const waiter of waiters) waiter.reject(why)
   }
 
@@ -112,6 +125,18 @@ export class Readiness {
     const because = around.causeSince(this.#heads)
     this.end(lapse(because))
     return { because }
+  }
+
+  /** remind says again what was not answered, since the answer may be lost; in the end it gives up. */
+  remind(): void {
+    if (!this.unanswered) return
+    if (++this.#waited > (this.#asked ? maxReminders : maxDelays)) {
+      const said = this.#said
+      this.end(unanswered())
+      if (said) this.#takeBack()
+    } else if (this.#asked) {
+      this.#outbox.push({ t: "ready", heads: this.#heads! }, { t: "roster" })
+    }
   }
 
   /** takeRoster compares what the server says with what it was asked; it returns a lapse that was not told. */
@@ -155,6 +180,8 @@ export class Readiness {
 }
 
 const overtaken = () => new NotReadyError("overtaken", "it was taken back before the server had taken note of it")
+
+const unanswered = () => new NotReadyError("unanswered", "the server does not answer: try again")
 
 const stale = () =>
   new NotReadyError("stale", "the transaction has changed since: look at it as it is now, and confirm that")

@@ -7,6 +7,7 @@ import { PickError, type Because, type Event, type View } from "./state.js"
 import type { Store } from "./storage.js"
 import { viewAfter, viewAt, viewOf } from "./view.js"
 
+const maxNames = 1_000 // of users; the longest known go first
 const maxRemade = 3 // times that a change is made again which is refused for what it builds on
 
 type Log = (...what: unknown[]) => void
@@ -22,6 +23,8 @@ export class Replica {
   #doc: Doc
   #view: View
   #genesis: string
+  #serverHasIt = false // the transaction, as it said in this conversation
+  #names: Readonly<Record<string, string>> = Object.freeze({})
   #log: Log
   #onNotKept: () => void
   #store: Store | undefined
@@ -51,10 +54,11 @@ export class Replica {
   }
 
   async #read(store: Store): Promise<void> {
-    const { chunks, known } = await store.load()
+    const { chunks, known, names } = await store.load()
     for (const chunk of chunks) this.#load(chunk)
     this.#stored = A.getHeads(this.#doc)
     this.#view = viewOf(this.#doc)
+    this.#names = Object.freeze({ ...names, ...this.#names })
     this.#noted = known
     this.learn(known)
   }
@@ -93,15 +97,40 @@ export class Replica {
     return { change, kept: this.#keep([change]) }
   }
 
+  /**
+   * Whether the server is only asked: it is not known to have the transaction, and
+   * nothing is here but what everybody knows of any, whose name may be mistyped.
+   */
+  get asks(): boolean {
+    return !this.#serverHasIt && sameHeads(this.#view.heads, [this.#genesis])
+  }
+
+  /** The server was never known to have anything that was done to it. */
+  get unheard(): boolean {
+    return this.#known.every(change => change === this.#genesis)
+  }
+
+  /** begin begins a conversation with the server. */
+  begin(): A.SyncState {
+    this.#serverHasIt = false
+    return A.initSyncState()
+  }
+
   /** say returns what the server should hear now, null if nothing. */
   say(sync: A.SyncState): [A.SyncState, A.SyncMessage | null] {
-    return A.generateSyncMessage(this.#doc, sync)
+    if (!this.asks) return A.generateSyncMessage(this.#doc, sync)
+    // To have the first change would be to make the transaction there.
+    const empty = A.init()
+    const said = A.generateSyncMessage(empty, sync)
+    A.free(empty)
+    return said
   }
 
   /** hear takes what the server says, and returns the heads that it has. */
   hear(sync: A.SyncState, data: Uint8Array): [A.SyncState, readonly string[]] {
     const before = this.#view.heads
     const { heads } = A.decodeSyncMessage(data)
+    this.#serverHasIt = heads.length > 0
     const [doc, next] = A.receiveSyncMessage(this.#doc, sync, data)
     this.#doc = doc
     // Its heads are all that it has, also if it once had more: it may come back from a backup.
@@ -142,6 +171,21 @@ export class Replica {
     if (!this.has(heads)) return null
     const [first] = this.#history.of(this.#doc, changesSince(this.#doc, heads))
     return first ? { field: first.field, user: first.user, change: first.change } : null
+  }
+
+  /** The names of users who are here, or were. */
+  get names(): Readonly<Record<string, string>> {
+    return this.#names
+  }
+
+  /** meet takes note of people's names. */
+  meet(people: readonly { readonly user: string; readonly name: string }[]): void {
+    const fresh = people.filter(({ user, name }) => name !== "" && this.#names[user] !== name)
+    if (fresh.length === 0) return
+    const entries = Object.entries(this.#names).filter(([user]) => !fresh.some(p => p.user === user))
+    const names = Object.fromEntries([...entries, ...fresh.map(p => [p.user, p.name])].slice(-maxNames)) as Record<string, string>
+    this.#names = Object.freeze(names)
+    void this.#write(store => store.name(names))
   }
 
   history(): readonly Event[] {

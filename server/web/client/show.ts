@@ -15,6 +15,7 @@ export interface Known {
   readonly name: string
   readonly role: Role | null
   readonly roster: Roster | undefined
+  readonly names: Readonly<Record<string, string>>
   /** Other parties who were ever here. */
   readonly parties: ReadonlySet<string>
   readonly readiness: Confirmed
@@ -28,12 +29,12 @@ export interface Known {
 }
 
 export function stateOf(known: Known): State {
-  const { id, view, loaded, kept, roster, lapses, rejections, resolutions, connection, pending, roundTrip } = known
+  const { id, view, loaded, kept, roster, lapses, rejections, resolutions, connection, pending, roundTrip, names } = known
   const me = meOf(known)
   const current = roster !== undefined && sameHeads(roster.heads, view.heads)
   return Object.freeze({
     ...view,
-    id, loaded, kept, me, lapses, rejections, resolutions, connection, pending, roundTrip,
+    id, loaded, kept, me, names, lapses, rejections, resolutions, connection, pending, roundTrip,
     participants: roster?.participants ?? none,
     needed: roster?.needed ?? none,
     quorum: roster?.quorum ?? 0,
@@ -91,7 +92,7 @@ export function unchanged(last: State, next: State): State {
   return changed ? (Object.freeze(result) as unknown as State) : last
 }
 
-// What views keep the same by themselves, and is large.
-const ofView: ReadonlySet<string> = new Set<keyof View>(["fields", "selections"])
+// What is large, and kept the same where it is made.
+const ofView: ReadonlySet<string> = new Set<keyof State>(["fields", "selections", "names"])
 
 const equal = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)

@@ -183,7 +183,7 @@ export interface Connection {
   readonly reason: string | null
   /** The WebSocket close code that said so. */
   readonly code: number | null
-  /** The server is there, but has no such transaction for us yet. */
+  /** The server is there, but has no such transaction for us yet: none that anybody made, or picked on. */
   readonly unavailable: boolean
 }
 
@@ -207,6 +207,8 @@ export interface State extends View {
   readonly kept: boolean
   readonly me: Me
   readonly participants: readonly Participant[]
+  /** By user, the names of those who are here or were, as last heard and as kept here; who gave none is not in it. */
+  readonly names: Readonly<Record<string, string>>
   /** Who must be ready, and how many of them. */
   readonly needed: readonly string[]
   readonly quorum: number
@@ -216,7 +218,7 @@ export interface State extends View {
   /** The newest 100, oldest first; so are the next two. */
   readonly lapses: readonly Lapse[]
   readonly rejections: readonly Rejection[]
-  /** The agreements that the server told of since the transaction was opened here. */
+  /** All agreements, as far as the server could be asked. */
   readonly resolutions: readonly Resolution[]
   /** The agreement over what is shown. */
   readonly resolution: Resolution | null
@@ -231,7 +233,7 @@ export interface State extends View {
   readonly otherPartyDisconnected: boolean
 }
 
-/** Why somebody is not ready: the server's code, or "lapsed", "stale", "offline", "overtaken", "closed". */
+/** Why somebody is not ready: the server's code, or "lapsed", "stale", "offline", "unanswered", "overtaken", "closed". */
 export class NotReadyError extends Error {
   override readonly name = "NotReadyError"
   constructor(

@@ -46,15 +46,17 @@ export class Store {
     return [this.#documentId, `user-${encodeURIComponent(this.#user)}`, ...rest]
   }
 
-  /** load reads the chunks, and the heads that the server was known to have. */
-  async load(): Promise<{ chunks: Uint8Array[]; known: string[] }> {
+  /** load reads the chunks, the heads that the server was known to have, and the names of people. */
+  async load(): Promise<{ chunks: Uint8Array[]; known: string[]; names: Record<string, string> }> {
     await this.#adapter.save([this.#documentId, "user"], new TextEncoder().encode(this.#user))
     const chunks = (await this.#adapter.loadRange(this.#key("chunk"))).filter(chunk => chunk.data)
     this.#chunks = chunks.map(chunk => chunk.key)
     const known = await this.#adapter.load(this.#key("known"))
+    const names = await this.#adapter.load(this.#key("names"))
     return {
       chunks: chunks.map(chunk => chunk.data!),
       known: known ? (JSON.parse(new TextDecoder().decode(known)) as string[]) : [],
+      names: names ? (JSON.parse(new TextDecoder().decode(names)) as Record<string, string>) : {},
     }
   }
 
@@ -71,6 +73,11 @@ export class Store {
   /** know keeps which heads the server has. */
   know(heads: readonly string[]): Promise<void> {
     return this.#next(() => this.#adapter.save(this.#key("known"), new TextEncoder().encode(JSON.stringify(heads))))
+  }
+
+  /** name keeps by which names users are known. */
+  name(names: Readonly<Record<string, string>>): Promise<void> {
+    return this.#next(() => this.#adapter.save(this.#key("names"), new TextEncoder().encode(JSON.stringify(names))))
   }
 
   /** settled resolves when everything that was asked for is done or has failed. */

@@ -4,11 +4,11 @@
 import * as A from "@automerge/automerge/slim"
 import type { StorageAdapterInterface } from "@automerge/automerge-repo/slim"
 import { v4 as uuid } from "uuid"
-import { checkId, checkName, documentUrl, pickOf, type Edit } from "./document.js"
+import { checkId, checkName, documentUrl, pickOf, sameHeads, type Edit } from "./document.js"
 import { Link, type Frame } from "./link.js"
-import { decode, encode, type Down, type Rejected, type Roster, type Up } from "./messages.js"
+import { decode, encode, freeze, type Down, type Rejected, type Roster, type Up } from "./messages.js"
 import { Readiness, type Surroundings } from "./readiness.js"
-import { subjectOf, tokenSource, urlFor, type Identity } from "./identity.js"
+import { apiRequest, subjectOf, tokenSource, urlFor, type Identity } from "./identity.js"
 import {
   NotReadyError, PickError, type Because, type Connection, type Event, type Lapse, type Refusal, type Rejection,
   type Resolution, type Role, type State, type Transaction, type Value, type View,
@@ -21,6 +21,8 @@ import { WindowWatch } from "./window.js"
 
 const maxKept = 100 // lapses, rejections and resolutions that a state holds
 const closeWithin = 1_000 // ms that close waits for the server to have everything
+const agreementsWithin = 10_000 // ms that asking for earlier agreements may take
+const remindAfter = 3_000 // ms a server has to answer a confirmation, until it is said again
 
 export interface OpenOptions extends Identity {
   /** Where the server is: ws, wss, http or https. Without one the transaction stays offline. */
@@ -52,6 +54,8 @@ export function prepare(transactionId: string, options: OpenOptions): Transactio
   return new OpenTransaction(transactionId, options)
 }
 
+const nobodys: Readonly<Record<string, string>> = Object.freeze({})
+
 const nobody = () => new PickError("not-author", "say who you are: a pick needs a user")
 
 interface QueuedEdit {
@@ -74,6 +78,7 @@ class OpenTransaction implements Transaction {
   #user = ""
   #role: Role | null // as the server said last, also when the user has left
   #token: () => Promise<string | undefined>
+  #bearer: string | undefined // the token of this connection
 
   // the document
   #replica: Replica | undefined
@@ -95,6 +100,7 @@ class OpenTransaction implements Transaction {
 
   // the people
   #roster: Roster | undefined
+  #heardRoster = false // on this connection
   #parties = new Set<string>()
   #readiness = new Readiness()
   #refused: Refusal | null = null
@@ -102,7 +108,11 @@ class OpenTransaction implements Transaction {
   #lapses: readonly Lapse[] = []
   #rejections: readonly Rejection[] = []
   #resolutions: readonly Resolution[] = []
+  #agreementsKnown = false // all until the last roster
   #counts = { lapses: 0, rejections: 0 }
+
+  #reminder: ReturnType<typeof setTimeout> | undefined
+  #asking: AbortController | undefined // for earlier agreements
 
   #window = new WindowWatch(() => this.#link?.awake(), () => this.#link?.doubt())
   #state: State
@@ -173,6 +183,9 @@ class OpenTransaction implements Transaction {
     if (this.#status.state === "offline" || this.#status.state === "refused") {
       return Promise.reject(new NotReadyError("offline", "there is no connection to the server"))
     }
+    if (this.#unavailable && this.#pending === 0) {
+      return Promise.reject(new NotReadyError("no-transaction", "the server has no such transaction yet"))
+    }
     const done = this.#readiness.want(heads)
     this.#update()
     return done
@@ -218,6 +231,7 @@ class OpenTransaction implements Transaction {
     this.#makeQueued()
     if (this.#link?.joined && this.#pending > 0) await this.#savedWithin(closeWithin)
     this.#link?.close()
+    this.#asking?.abort()
     this.#window.end()
     for (const { reject } of this.#queue.splice(0)) reject(new Error("the transaction was closed"))
     this.#readiness.giveUp(new NotReadyError("closed", "the transaction was closed"))
@@ -278,6 +292,7 @@ class OpenTransaction implements Transaction {
     if (subject !== "" && this.#user !== "" && subject !== this.#user) {
       throw new Error(`the token is of ${subject}, and not of ${this.#user}, who works here`)
     }
+    this.#bearer = token
     return token
   }
 
@@ -354,6 +369,8 @@ class OpenTransaction implements Transaction {
       ping: () => this.#ping(),
       onStatus: status => {
         this.#status = status
+        // What was picked of a transaction that was never seen makes it, when it has come there.
+        if (status.state === "online") this.#unavailable ||= this.#pending > 0 && this.#replica!.unheard
         if (status.state === "refused" || status.state === "offline") {
           this.#readiness.giveUp(new NotReadyError("offline", status.reason ?? "there is no connection to the server"))
         }
@@ -363,6 +380,7 @@ class OpenTransaction implements Transaction {
       onFrame: frame => this.#hear(frame),
       onLost: () => {
         this.#serverHeads = this.#serverId = this.#sync = undefined
+        this.#heardRoster = false
         this.#roundTrip = null
         this.#pinged.clear()
       },
@@ -371,8 +389,7 @@ class OpenTransaction implements Transaction {
 
   #joined(serverId: string): void {
     this.#serverId = serverId
-    this.#unavailable = false
-    this.#sync = A.initSyncState()
+    this.#sync = this.#replica!.begin()
     this.#readiness.begin()
     this.#pump()
     if (this.#focus !== null) this.#say({ t: "focus", field: this.#focus })
@@ -398,7 +415,7 @@ class OpenTransaction implements Transaction {
     if (!this.#sync || !this.#replica) return
     const [sync, message] = this.#replica.say(this.#sync)
     this.#sync = sync
-    if (message) this.#send("sync", message)
+    if (message) this.#send(this.#replica.asks ? "request" : "sync", message)
   }
 
   #send(type: string, data: Uint8Array, more: object = {}): void {
@@ -438,7 +455,11 @@ class OpenTransaction implements Transaction {
   }
 
   #takeRoster(roster: Roster): void {
+    const before = this.#roster?.heads
     this.#roster = roster
+    this.#replica?.meet(roster.participants)
+    if (!this.#heardRoster && !(this.#agreementsKnown && sameHeads(before!, roster.heads))) void this.#askAgreements()
+    this.#heardRoster = true
     this.#role = roster.participants.find(p => p.user === this.#user)?.role ?? this.#role
     this.#unavailable = false
     for (const p of roster.participants) if (p.role === "party" && p.user !== this.#user) this.#parties.add(p.user)
@@ -446,6 +467,27 @@ class OpenTransaction implements Transaction {
     this.#replica?.learn(roster.heads)
     const lapsed = this.#readiness.takeRoster(roster, this.#user)
     if (lapsed) this.#noteLapse(this.#user, lapsed.because)
+  }
+
+  // askAgreements asks for those that were made while nobody here heard it. Without
+  // an answer there is one thing less to show.
+  async #askAgreements(): Promise<void> {
+    this.#agreementsKnown = false
+    const asking = (this.#asking = new AbortController())
+    const timer = setTimeout(() => asking.abort(), agreementsWithin)
+    try {
+      const request = apiRequest(this.#options.server!, { ...this.#options, user: this.#user }, this.id, this.#bearer)
+      const answer = await fetch(request, { signal: asking.signal })
+      if (!answer.ok) throw new Error(`the server answers ${answer.status}`)
+      const { resolutions } = (await answer.json()) as { resolutions: Resolution[] }
+      for (const resolution of resolutions.slice(-maxKept)) this.#noteResolution(freeze(resolution))
+      this.#agreementsKnown = true
+      this.#update()
+    } catch (error) {
+      this.#log("cannot ask for earlier agreements", error)
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   #noteLapse(user: string, because: Because | null): void {
@@ -506,6 +548,7 @@ class OpenTransaction implements Transaction {
     if (lapsed) this.#noteLapse(this.#user, lapsed.because)
     if (this.#sync) this.#readiness.next().forEach(message => this.#say(message))
     this.#link?.hurry(this.#isCurrent && (this.#someoneReady || this.#pending > 0))
+    this.#watchAnswer()
     const state = unchanged(this.#state, this.#show())
     if (state === this.#state) return
     this.#state = state
@@ -519,6 +562,20 @@ class OpenTransaction implements Transaction {
     }
   }
 
+  // watchAnswer has the server reminded of what it does not answer.
+  #watchAnswer(): void {
+    const wanted = this.#sync !== undefined && this.#readiness.unanswered && !this.#closing
+    if (wanted === (this.#reminder !== undefined)) return
+    clearTimeout(this.#reminder)
+    this.#reminder = wanted ? setTimeout(() => this.#remind(), remindAfter) : undefined
+  }
+
+  #remind(): void {
+    this.#reminder = undefined
+    this.#readiness.remind()
+    this.#update()
+  }
+
   #show(): State {
     return stateOf({
       id: this.id,
@@ -529,6 +586,7 @@ class OpenTransaction implements Transaction {
       name: this.#options.name ?? "",
       role: this.#role,
       roster: this.#roster,
+      names: this.#replica?.names ?? nobodys,
       parties: this.#parties,
       readiness: this.#readiness,
       refused: this.#refused,
