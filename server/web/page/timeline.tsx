@@ -1,8 +1,8 @@
 // Everything that was ever done and agreed, and a slider through it.
-import { useEffect, useState } from "preact/hooks"
+import { useEffect, useMemo, useState } from "preact/hooks"
 import type { Event, Resolution, State, Transaction } from "../client"
 import { Initial } from "./people"
-import { eventsText, list, timeText, who } from "./words"
+import { eventsText, knownNames, list, timeText, who } from "./words"
 
 /** A change or an agreement, and where in history it stands. */
 export interface Moment {
@@ -70,6 +70,17 @@ export function Timeline({ state, moments, at, go }: { state: State; moments: re
   const last = moments.length - 1
   const shown = at ?? last
   const step = (to: number) => go(to >= last ? null : to)
+  const first = Math.max(moments.length - listed, 0)
+  // They are many, and made again only when something in them has changed.
+  const steps = useMemo(() => moments.slice(first).map((m, n) => (
+    <li key={m.key}>
+      <button type="button" class={`moment ${m.agreed ? "agreement" : ""}`} aria-current={first + n === shown ? "step" : undefined} onClick={() => step(first + n)}>
+        {m.agreed ? <span class="initial seal" aria-hidden="true">✓</span> : <Initial user={m.user} />}
+        <span class="what">{momentText(state, m)}</span>
+        <time dateTime={new Date(m.at).toISOString()}>{timeText(m.at)}</time>
+      </button>
+    </li>
+  )).reverse(), [moments, shown, state.fields, state.me.user, knownNames()])
   return (
     <section class="timeline" aria-labelledby="history">
       <h2 id="history">History</h2>
@@ -81,17 +92,9 @@ export function Timeline({ state, moments, at, go }: { state: State; moments: re
       <Marks moments={moments} />
       <ol reversed>
         {last < 0 && <li class="quiet none">Nothing has happened yet.</li>}
-        {moments.map((m, i) => (
-          <li key={m.key}>
-            <button type="button" class={`moment ${m.agreed ? "agreement" : ""}`} aria-current={i === shown ? "step" : undefined} onClick={() => step(i)}>
-              {m.agreed ? <span class="initial seal" aria-hidden="true">✓</span> : <Initial user={m.user} />}
-              <span class="what">{momentText(state, m)}</span>
-              <time dateTime={new Date(m.at).toISOString()}>{timeText(m.at)}</time>
-            </button>
-          </li>
-        )).slice(-listed).reverse()}
+        {steps}
       </ol>
-      {moments.length > listed && <p class="quiet">The slider reaches the {moments.length - listed} steps before these.</p>}
+      {first > 0 && <p class="quiet">The slider reaches the {first} steps before these.</p>}
     </section>
   )
 }
