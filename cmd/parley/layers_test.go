@@ -33,7 +33,9 @@ var layers = map[string][]string{
 	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/audit", "server/compact", "server/identity", "server/store"},
 	"server/web":             nil,
 	"server/web/build":       nil,
-	"cmd/parley":             {"crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/store", "server/web", "sync/client", "sync/presence", "sync/session", "sync/wire"},
+	"cmd/parley":             {"cmd/parley/internal/load", "crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/store", "server/web", "sync/client", "sync/presence", "sync/session", "sync/wire"},
+
+	"cmd/parley/internal/load": {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 
 	// For tests only: nothing that ships imports these.
 	"crdt/internal/forge":             {"crdt/internal/columnar"},
@@ -46,7 +48,8 @@ var layers = map[string][]string{
 // pure packages do no IO, read no clock, start no goroutine, take no lock.
 var pure = []string{"crdt/internal/columnar", "crdt", "crdt/transaction", "sync/protocol", "sync/wire", "sync/presence", "sync/session", "server/audit"}
 
-var impure = []string{"context", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "sync", "sync/atomic", "syscall"}
+var impure = []string{"context", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "sync", "sync/atomic", "syscall",
+	"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/promhttp"}
 
 var clock = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
 

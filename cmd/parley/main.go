@@ -27,7 +27,7 @@ const (
 	exitIncomplete  = 7   // nothing is picked for a required field
 	exitStale       = 8   // that is not what there is any more
 	exitWaiting     = 9   // not all were ready in time
-	exitInterrupted = 130 // by SIGINT or SIGTERM, while it waited
+	exitInterrupted = 130 // by SIGINT or SIGTERM, while it waited; also of parley bench
 )
 
 // cli is the command line. Each flag can also be given in the environment, as
@@ -43,6 +43,7 @@ type cli struct {
 	Join          joinCmd          `cmd:"" help:"Follow a transaction in a terminal, and pick."`
 	Verify        verifyCmd        `cmd:"" help:"Verify a record that was exported, without any server."`
 	Serve         serveCmd         `cmd:"" help:"Run the sync server."`
+	Bench         benchCmd         `cmd:"" help:"Measure a server: how soon picks are saved and seen, and whether any are lost."`
 	Token         tokenCmd         `cmd:"" help:"Make a token, or a key to make tokens with, or check one."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`
 	CompactWorker compactWorkerCmd `cmd:"" hidden:"" help:"Make snapshots for a server, over standard input and output."`
