@@ -24,7 +24,7 @@ interface Person {
 
 // peopleOf are me, those who must agree, and the others.
 function peopleOf({ participants, needed, me }: State): Person[] {
-  const users = new Set([...(participants.some(p => p.user === me.user) ? [me.user] : []), ...needed, ...participants.map(p => p.user)])
+  const users = new Set([...(me.user ? [me.user] : []), ...needed, ...participants.map(p => p.user)])
   return [...users].map(user => ({ user, participant: participants.find(p => p.user === user) }))
 }
 

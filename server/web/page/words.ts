@@ -75,12 +75,12 @@ export function timeText(at: number): string {
 /** spanText is a time that something takes, from ms. */
 export const spanText = (ms: number): string => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`)
 
-// Names are remembered for as long as the page is open: who has left is still named.
+// Names are remembered: who has left is still named.
 const names = new Map<string, string>()
 let changes = 0
 
 export function rememberNames(state: State): void {
-  for (const p of state.participants) remember(p.user, p.name)
+  for (const [user, name] of Object.entries(state.names)) remember(user, name)
   remember(state.me.user, state.me.name)
 }
 
