@@ -10,12 +10,13 @@ import (
 	"time"
 )
 
-// debugServer serves Go's profiles under /debug/pprof/: what the process spends
-// its time and memory on, for whoever has an account on this machine.
+// debugServer serves Go's profiles under /debug/pprof/, what the process spends
+// its time and memory on, and the metrics under /metrics, for whoever has an account
+// on this machine.
 type debugServer struct{ hs *http.Server }
 
 // startDebug listens on address, which must be on loopback; "" is for nothing.
-func startDebug(address string, log *slog.Logger) (debugServer, error) {
+func startDebug(address string, metrics http.Handler, log *slog.Logger) (debugServer, error) {
 	if address == "" {
 		return debugServer{}, nil
 	}
@@ -29,6 +30,7 @@ func startDebug(address string, log *slog.Logger) (debugServer, error) {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.Handle("GET /metrics", metrics)
 	hs := &http.Server{
 		Handler:           loopbackOnly(mux),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -36,7 +38,7 @@ func startDebug(address string, log *slog.Logger) (debugServer, error) {
 	}
 	go func() {
 		if err := hs.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("profiles are not served any more", "err", err)
+			log.Error("profiles and metrics are not served any more", "err", err)
 		}
 	}()
 	log.Info("profiles on http://" + listener.Addr().String() + "/debug/pprof/")

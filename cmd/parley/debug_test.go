@@ -22,6 +22,14 @@ func TestProfiles(t *testing.T) {
 	if res.StatusCode != http.StatusOK || !strings.Contains(string(body), "server.(*Server).beat") {
 		t.Errorf("%s: %.200s", res.Status, body)
 	}
+	metrics, err := http.Get(strings.TrimSuffix(m[1], "debug/pprof/") + "metrics")
+	check(t, err)
+	defer metrics.Body.Close()
+	body, err = io.ReadAll(metrics.Body)
+	check(t, err)
+	if metrics.StatusCode != http.StatusOK || !strings.Contains(string(body), "\nparley_connections 0\n") || !strings.Contains(string(body), "parley_build_info{goversion=") {
+		t.Errorf("metrics: %s: %.200s", metrics.Status, body)
+	}
 	other, err := http.NewRequest("GET", m[1], nil)
 	check(t, err)
 	other.Host = "example.com"

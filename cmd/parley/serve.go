@@ -35,7 +35,8 @@ type serveCmd struct {
 	Ping           time.Duration `help:"Time between pings; silence from one to the next ends a connection." default:"5s" env:"PARLEY_PING"`
 	Grace          time.Duration `help:"How long a user who lost the connection may take to come back and have never left." default:"8s" env:"PARLEY_GRACE"`
 	Idle           time.Duration `help:"How long a document that nobody has open stays in memory." default:"10s" env:"PARLEY_IDLE"`
-	DebugListen    string        `help:"Serve Go's profiles (/debug/pprof/) on this address, on loopback only." env:"PARLEY_DEBUG_LISTEN" placeholder:"HOST:PORT"`
+	DebugListen    string        `help:"Serve /metrics and Go's profiles (/debug/pprof/) on this address, on loopback only." env:"PARLEY_DEBUG_LISTEN" placeholder:"HOST:PORT"`
+	MetricsPublic  bool          `help:"Answer /metrics to everybody who can reach --listen, not only to this machine." env:"PARLEY_METRICS_PUBLIC"`
 	Log            string        `help:"Least severe messages to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"PARLEY_LOG"`
 	Limits         limitFlags    `embed:"" group:"Limits"`
 	Quotas         quotaFlags    `embed:"" group:"Quotas of a user and of an address (0: none; with --dev there is none that is not set)"`
@@ -187,11 +188,6 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	if err != nil {
 		return err
 	}
-	debug, err := startDebug(c.DebugListen, log)
-	if err != nil {
-		return err
-	}
-	defer debug.close()
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this binary, to start the snapshot worker: %w", err)
@@ -213,11 +209,18 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		IdleAfter:      c.Idle,
 		Pages:          pages,
 		CompactCommand: []string{self, "compact-worker"},
+		Version:        currentVersion().Version,
+		MetricsForAll:  c.MetricsPublic,
 		Logger:         log,
 	})
 	if err != nil {
 		return err
 	}
+	debug, err := startDebug(c.DebugListen, srv.Metrics(), log)
+	if err != nil {
+		return errors.Join(err, srv.Shutdown(ctx))
+	}
+	defer debug.close()
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {

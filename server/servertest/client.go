@@ -133,6 +133,9 @@ func (c *Client) Ephemeral() []*wire.Ephemeral {
 	return slices.Clone(c.ephemeral)
 }
 
+// EphemeralLocked is Ephemeral for a condition of [Client.Wait].
+func (c *Client) EphemeralLocked() []*wire.Ephemeral { return c.ephemeral }
+
 // Wait waits until cond, which is called with the client locked, holds.
 func (c *Client) Wait(ctx context.Context, what string, cond func() bool) error {
 	for {
