@@ -1,7 +1,6 @@
 // Connections that are lost, refused, dead, and come back.
 import assert from "node:assert/strict"
 import { execFile } from "node:child_process"
-import { createHmac } from "node:crypto"
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
@@ -12,25 +11,13 @@ import { NodeFSStorageAdapter } from "@automerge/automerge-repo-storage-nodefs"
 import { open } from "../client/index.js"
 import { agreed, arrived, host, join, Memory, newId, seen, until, value } from "./room.js"
 import { useServer } from "./server.js"
+import { keys, token } from "./tokens.js"
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), "parley-web-keys-"))
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "parley-web-files-"))
 after(() => fs.rmSync(folder, { recursive: true, force: true }))
-
-const secret = "a secret that is long enough for the tests"
-const keys = path.join(folder, "secret")
-fs.writeFileSync(keys, secret)
 
 const dev = useServer("--dev")
 const strict = useServer("--keys", keys, "--leeway", "1ms")
-
-// token makes a JWT that is good for some seconds.
-function token(sub: string, { role = "party", seconds = 60, jti = "" } = {}): string {
-  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url")
-  const now = Math.floor(Date.now() / 1000)
-  const claims = { aud: "parley", sub, role, transactions: ["*"], iat: now, exp: now + seconds, jti }
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`
-  return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`
-}
 
 test("a restart of the server: who was ready is ready again", async t => {
   const id = await host(dev, { parties: ["alice", "bob"] })

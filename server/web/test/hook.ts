@@ -16,12 +16,14 @@ const { useConnection, useField, useHistory, useParticipants, useReadiness, useS
 const { open } = await import("../client/index.js")
 const { agreed, arrived, host, join, newId, seen, until, value } = await import("./room.js")
 const { useServer } = await import("./server.js")
+const { keys, spoiled, token } = await import("./tokens.js")
 
 type Shared = import("../react/index.js").SharedConflictResolution
 type Options = import("../react/index.js").TransactionOptions
 type Element = Parameters<ReturnType<typeof createRoot>["render"]>[0]
 
 const server = useServer()
+const strict = useServer("--keys", keys)
 
 test(`this is React ${process.env.REACT}`, () => assert.equal(version.split(".")[0], process.env.REACT))
 
@@ -154,6 +156,105 @@ test("another transaction is another", async t => {
   last.selectField("price", 2)
   await until(bobTwo, "she picks there", () => value(bobTwo, "price") === 2)
   assert.equal(value(bobOne, "price"), 1)
+})
+
+test("in StrictMode, too, another transaction is another, and nothing of the first is left", async t => {
+  const [one, two] = [await host(server), await host(server)]
+  const [bobOne, bobTwo] = [join(t, server, one, "bob"), join(t, server, two, "bob")]
+  await arrived(bobOne, bobTwo)
+  const { last, Probe } = probe()
+  const { render, unmount } = show(t, h(StrictMode, null, h(Probe, as("alice", one))))
+  await until(bobOne, "alice is here", s => seen(s, "alice"))
+  const { selectField: pickInOne } = last
+  for (const id of [two, one, two]) render(h(StrictMode, null, h(Probe, as("alice", id))))
+  const there = await until(bobTwo, "alice is there", s => seen(s, "alice"))
+  assert.equal(seen(there, "alice")!.connections, 1)
+  await until(bobOne, "and no longer here", s => !seen(s, "alice"))
+  assert.notEqual(last.selectField, pickInOne)
+  await eventually("it is the other", () => last.state.id === two && last.isConnected)
+  last.selectField("price", 2)
+  await until(bobTwo, "she picks there", () => value(bobTwo, "price") === 2)
+  assert.equal(value(bobOne, "price"), undefined)
+  unmount()
+  await until(bobTwo, "alice is gone", s => !seen(s, "alice"))
+})
+
+test("picks of one event are one change, and what a render shows is what is confirmed", async t => {
+  const id = await host(server, { parties: ["alice", "bob"] })
+  const bob = join(t, server, id, "bob")
+  const { last, Probe } = probe()
+  show(t, h(StrictMode, null, h(Probe, as("alice", id))))
+  await arrived(bob)
+  await eventually("alice is here", () => last.isConnected && last.participants.length === 2)
+  last.selectField("price", 1)
+  last.selectField("date", "1 Dec")
+  last.selectField("price", 2)
+  await until(bob, "bob has it", () => value(bob, "price") === 2 && value(bob, "date") === "1 Dec")
+  const picks = bob.history().filter(e => e.kind === "picked")
+  assert.deepEqual(picks.map(e => [e.field, e.pick!.value]).sort(), [["date", "1 Dec"], ["price", 2]])
+  assert.equal(new Set(picks.map(e => e.change)).size, 1)
+  await eventually("it can be confirmed", () => last.state.readiness.can && last.state.saved)
+
+  const { setReady } = last // of a render that bob's pick makes an old one
+  await bob.pick("price", 3)
+  await eventually("bob's pick is shown", () => last.sharedSelections.price === 3 && last.state.saved)
+  setReady(true)
+  await eventually("what was shown then is refused", () => last.state.readiness.refused?.code === "stale")
+  assert.notEqual(last.setReady, setReady)
+  last.setReady(true)
+  await until(bob, "what is shown now is confirmed", s => seen(s, "alice")?.ready)
+})
+
+// connections hands what useConnection says to the test.
+function connections() {
+  const got = {} as import("../react/index.js").ConnectionHook & { renders: number }
+  const Look = (options: Options) => {
+    Object.assign(got, useConnection(useTransaction(options)), { renders: (got.renders ?? 0) + 1 })
+    return null
+  }
+  return { got, Look }
+}
+
+test("a token function may be another in each render: the newest is asked", async t => {
+  const id = newId()
+  await host(strict, {}, id, { Authorization: `Bearer ${token("holly", { role: "host" })}` })
+  const { got, Look } = connections()
+  const asked: number[] = []
+  const App = ({ n }: { n: number }) =>
+    h(Look, { transactionId: id, server: strict.url, token: () => { asked.push(n); return token("alice", { jti: String(n) }) } })
+  const { render } = show(t, h(StrictMode, null, h(App, { n: 1 })))
+  await eventually("alice is in", () => got.isConnected)
+  const once = asked.length
+  assert.deepEqual([...new Set(asked)], [1])
+  const { renders } = got
+  render(h(StrictMode, null, h(App, { n: 2 })))
+  await eventually("it is rendered again", () => got.renders > renders)
+  assert.ok(got.isConnected && asked.length === once, "the connection stays")
+  await strict.kill()
+  await eventually("it is lost", () => got.state === "reconnecting" && got.reason)
+  await strict.start()
+  got.reconnect()
+  await eventually("alice is back", () => got.isConnected)
+  assert.deepEqual([...new Set(asked.slice(once))], [2])
+})
+
+test("what the server refuses, and what it does not have, is seen", async t => {
+  const id = newId()
+  await host(strict, {}, id, { Authorization: `Bearer ${token("holly", { role: "host" })}` })
+  const { got, Look } = connections()
+  const shown = (bearer: string) => h(StrictMode, null, h(Look, { transactionId: id, server: strict.url, token: bearer }))
+  const { render } = show(t, shown(spoiled(token("alice"))))
+  await eventually("the token is refused", () => got.state === "refused")
+  assert.deepEqual([got.code, got.isConnected], [4401, false])
+  assert.ok(got.reason)
+  render(shown(token("alice")))
+  await eventually("the next one is taken", () => got.isConnected && got.saved && got.code === null)
+
+  const none = newId()
+  render(h(StrictMode, null, h(Look, { transactionId: none, server: strict.url, token: () => token("alice") })))
+  await eventually("the server has no such transaction", () => got.isConnected && got.unavailable)
+  await host(strict, {}, none, { Authorization: `Bearer ${token("holly", { role: "host" })}` })
+  await eventually("now it has", () => got.isConnected && !got.unavailable && got.saved)
 })
 
 test("rendering on a server opens nothing", () => {
