@@ -43,6 +43,7 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
   return (
     <>
       <div class={`sheet ${then ? "past" : ""}`}>
+        <button type="button" class="skip" onClick={() => document.querySelector<HTMLElement>(".dock")?.focus()}>Skip the fields</button>
         <header class="head"><p class="mark">Parley</p><h1>{tx.id}</h1></header>
         <div class="strip">
           <People state={state} />

@@ -17,7 +17,7 @@ interface Props {
 export function Dock({ tx, state, show, download }: Props) {
   const said = sayDock(state)
   return (
-    <section class={`dock ${state.resolution ? "agreed" : state.readiness.ready ? "ready" : ""}`} aria-label="Agreement">
+    <section class={`dock ${state.resolution ? "agreed" : state.readiness.ready ? "ready" : ""}`} aria-label="Agreement" tabIndex={-1}>
       <div class="words">
         <p class="title">{said.title}</p>
         <p class="detail" id="why">
@@ -123,7 +123,7 @@ function waiting(state: State): string {
 export function PastDock({ state, moments, at, go }: { state: State; moments: readonly Moment[]; at: number; go(to: number | null): void }) {
   const moment = moments[at]!
   return (
-    <section class="dock past" aria-label="The moment shown">
+    <section class="dock past" aria-label="The moment shown" tabIndex={-1}>
       <div class="words">
         <p class="title">{moment.agreed ? "As it was agreed" : "As it was"}, {timeText(moment.at)}</p>
         <p class="detail">{momentText(state, moment)}.</p>

@@ -1,5 +1,5 @@
 // Everything that was ever done and agreed, and a slider through it.
-import { useEffect, useMemo, useState } from "preact/hooks"
+import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { Event, Resolution, State, Transaction } from "../client"
 import { Initial } from "./people"
 import { eventsText, knownNames, list, timeText, who } from "./words"
@@ -81,6 +81,10 @@ export function Timeline({ state, moments, at, go }: { state: State; moments: re
       </button>
     </li>
   )).reverse(), [moments, shown, state.fields, state.me.user, knownNames()])
+  const steplist = useRef<HTMLOListElement>(null)
+  useEffect(() => {
+    if (at !== null) keepInSight(steplist.current!)
+  }, [at])
   return (
     <section class="timeline" aria-labelledby="history">
       <h2 id="history">History</h2>
@@ -90,13 +94,22 @@ export function Timeline({ state, moments, at, go }: { state: State; moments: re
         onInput={event => step(Number(event.currentTarget.value))}
       />
       <Marks moments={moments} />
-      <ol reversed>
+      <ol reversed ref={steplist}>
         {last < 0 && <li class="quiet none">Nothing has happened yet.</li>}
         {steps}
       </ol>
       {first > 0 && <p class="quiet">The slider reaches the {first} steps before these.</p>}
     </section>
   )
+}
+
+// keepInSight scrolls a list to what is current in it, and nothing else.
+function keepInSight(of: HTMLElement): void {
+  const current = of.querySelector("[aria-current]")?.getBoundingClientRect()
+  const around = of.getBoundingClientRect()
+  if (!current) return
+  if (current.top < around.top) of.scrollTop -= around.top - current.top
+  if (current.bottom > around.bottom) of.scrollTop += current.bottom - around.bottom
 }
 
 // Marks are under the slider where there was an agreement. The list says the same.
