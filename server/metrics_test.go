@@ -242,6 +242,22 @@ func TestMetricsCountPeople(t *testing.T) {
 	})
 }
 
+// Who was in a document that is dropped from memory is not counted for ever.
+func TestMetricsOfADocumentThatFails(t *testing.T) {
+	ctx := deadline(t)
+	r := start(t, server.Options{Identify: server.DevIdentity})
+	here := r.agreedSale(ctx, `"parties": ["alice", "bob"]`, "alice", "bob")
+	r.readyFor(ctx, here["alice"])
+	r.awaitMetrics(soon(t), series{`parley_participants{state="online"}`: 2, `parley_participants_ready`: 1})
+	check(t, r.store.Close()) // what comes now is not stored
+	must(here["bob"].Pick(ctx, "price", "120"))
+	r.awaitMetrics(soon(t), series{
+		`parley_participants{state="online"}`: 0, `parley_participants{state="reconnecting"}`: 0, `parley_participants_ready`: 0,
+		`parley_lapses_total`: 0, `parley_documents`: 0, `parley_documents_evicted_total{reason="failed"}`: 1,
+		`parley_connections_ended_total{reason="internal"}`: 2, `parley_connections`: 0,
+	})
+}
+
 func TestMetricsCountRefusals(t *testing.T) {
 	ctx := deadline(t)
 	r := start(t, server.Options{Identify: server.DevIdentity})

@@ -262,6 +262,7 @@ func TestSilentConnectionsAreDropped(t *testing.T) {
 	if _, err := io.Copy(io.Discard, raw); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal("the silent connection was kept")
 	}
+	r.awaitMetrics(soon(t), series{`parley_connections_ended_total{reason="silent"}`: 1})
 	alive := r.dial(ctx, "alice") // answers pings, since it reads
 	d := r.open(ctx, alive, servertest.NewDocumentID())
 	check(t, d.Unavailable(ctx, 1))
