@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"parley/server/servertest"
 )
 
 func TestProfiles(t *testing.T) {
@@ -49,5 +53,36 @@ func TestThePortOfTheProfilesIsTaken(t *testing.T) {
 	}, streams{strings.NewReader(""), &out, &errs})
 	if code != exitFailure || !strings.Contains(errs.String(), "--debug-listen") {
 		t.Errorf("exit %d: %s", code, errs.String())
+	}
+}
+
+// A document that goes idle gets a snapshot, from the binary's own other process.
+func TestSnapshotsAreCounted(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	p := serve(t, t.TempDir(), "--idle", "10ms", "--ping", "200ms")
+	c, err := servertest.Dial(ctx, p.url, "")
+	check(t, err)
+	d, err := c.Open(ctx, servertest.NewDocumentID())
+	check(t, err)
+	for i := range 20 {
+		h, err := d.Set(ctx, "a", int64(i))
+		check(t, err)
+		check(t, d.Acknowledged(ctx, h))
+	}
+	c.CloseNow()
+	for {
+		res, err := http.Get("http" + strings.TrimPrefix(p.url, "ws") + "/metrics")
+		check(t, err)
+		body, err := io.ReadAll(res.Body)
+		check(t, err)
+		check(t, res.Body.Close())
+		if strings.Contains(string(body), "parley_snapshots_total{result=\"made\"} 1\n") && strings.Contains(string(body), "\nparley_documents 0\n") {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no snapshot: %s", body)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
