@@ -194,6 +194,7 @@ test("on paper there is what was agreed, and nothing to press", async t => {
     assert.equal(await alice.page.locator(hidden).first().isVisible(), false, `${hidden} is on paper`)
   }
   assert.ok(await alice.page.isVisible('.dock .title:has-text("Agreed by you")'))
+  assert.match(await alice.page.innerText(".paper"), /As it was on \d+ \w+ \d{4}, .* “you” are Alice/)
   const ground = await alice.page.evaluate(() => getComputedStyle(document.body).backgroundColor)
   assert.equal(ground, "rgb(255, 255, 255)")
 })

@@ -1,5 +1,5 @@
 // A transaction as a page.
-import { useEffect, useMemo, useState } from "preact/hooks"
+import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { Field, State, Transaction, View } from "../client"
 import { Dock, PastDock } from "./dock"
 import { FieldSlot, type Hands } from "./field"
@@ -10,7 +10,7 @@ import { Connection, People } from "./people"
 import { Record, save } from "./record"
 import { nothingHere } from "./refusal"
 import { Timeline, useMoments, type Moment } from "./timeline"
-import { rememberNames } from "./words"
+import { dayText, nameOf, rememberNames } from "./words"
 
 function useTransaction(tx: Transaction): State {
   const [state, setState] = useState(tx.getState())
@@ -44,7 +44,7 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
     <>
       <div class={`sheet ${then ? "past" : ""}`}>
         <button type="button" class="skip" onClick={() => document.querySelector<HTMLElement>(".dock")?.focus()}>Skip the fields</button>
-        <header class="head"><p class="mark">Parley</p><h1>{tx.id}</h1></header>
+        <header class="head"><p class="mark">Parley</p><h1>{tx.id}</h1><Paper state={state} /></header>
         <div class="strip">
           <People state={state} />
           <Connection tx={tx} state={state} />
@@ -65,6 +65,21 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
       <Announcer state={state} />
     </>
   )
+}
+
+// Paper says on paper what a screen need not: who is meant by you, and of which day it is.
+function Paper({ state }: { state: State }) {
+  const line = useRef<HTMLParagraphElement>(null)
+  const name = state.me.user === "" ? "" : nameOf(state.me.user)
+  useEffect(() => {
+    const write = () => {
+      line.current!.textContent = `As it was on ${dayText(new Date())}. A time without a date is of that day` + (name ? `, and “you” are ${name}.` : ".")
+    }
+    write()
+    addEventListener("beforeprint", write)
+    return () => removeEventListener("beforeprint", write)
+  }, [name])
+  return <p class="paper" ref={line} />
 }
 
 function Fields({ state, view, hands }: { state: State; view: View; hands: Hands | null }) {

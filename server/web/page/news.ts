@@ -1,7 +1,7 @@
 // What happened between two states, in sentences for who does not see it.
 import type { State } from "../client"
 import { refusalOf } from "./refusal"
-import { capital, labelOf, list, nameOf, valueText, who } from "./words"
+import { capital, labelOf, list, nameOf, saidText, who } from "./words"
 
 /** newsOf tells what others did, and what became of what I did. */
 export function newsOf(before: State, now: State): string[] {
@@ -44,7 +44,7 @@ function picks(before: State, now: State): string[] {
     const label = labelOf(now, field)
     if (selection.contested && !was?.contested) told.push(`${label} is contested: pick one of the values to settle it.`)
     else if (selection.winner.id !== was?.winner.id && selection.winner.by !== now.me.user) {
-      told.push(`${capital(nameOf(selection.winner.by))} picked ${valueText(selection.winner.value)} for ${label}.`)
+      told.push(`${capital(nameOf(selection.winner.by))} picked ${saidText(selection.winner.value)} for ${label}.`)
     }
     if (!selection.contested && was?.contested) told.push(`${label} is settled.`)
   }

@@ -34,6 +34,17 @@ export function valueText(value: Value): string {
   return entries.length === 0 ? "an empty object" : entries.map(([key, v]) => `${plain(key)}: ${valueText(v)}`).join("; ")
 }
 
+// How many characters of a value a sentence has room for.
+const room = 60
+
+/** saidText is a value in a sentence: texts of several words in quotes, and no more of it than there is room. */
+export function saidText(value: Value): string {
+  const text = valueText(value)
+  const chars = [...text]
+  const short = chars.length > room ? `${chars.slice(0, room).join("").trimEnd()}…` : text
+  return typeof value === "string" && /\s/.test(value) && !text.startsWith("“") ? `“${short}”` : short
+}
+
 /** kindOf says what a value is, for who types one. */
 export function kindOf(value: Value): string {
   if (value === null) return "nothing, on purpose"
@@ -71,6 +82,9 @@ export function timeText(at: number): string {
   const today = then.toDateString() === new Date().toDateString()
   return today ? clock.format(then) : `${date.format(then)}, ${clock.format(then)}`
 }
+
+/** dayText is a date and a time, always both. */
+export const dayText = (at: Date): string => `${date.format(at)}, ${clock.format(at)}`
 
 /** spanText is a time that something takes, from ms. */
 export const spanText = (ms: number): string => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`)
@@ -144,7 +158,7 @@ export function eventText(state: State, event: Event): string {
   }
 }
 
-const pickText = (pick: Pick | null): string => (pick ? valueText(pick.value) : "a value")
+const pickText = (pick: Pick | null): string => (pick ? saidText(pick.value) : "a value")
 
 /** Each person has a colour, the same on every screen. */
 export function tint(user: string): string {
