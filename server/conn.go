@@ -79,8 +79,8 @@ func newConn(srv *Server, id session.ConnID, who Identity, ws *websocket.Conn, l
 		flow:    semaphore.NewWeighted(int64(srv.opt.Limits.Frame)),
 		machine: session.NewConn(id, who.person(), &srv.connConfig),
 		open:    make(map[crdt.DocumentID]*document),
-		out:     newOutbox(),
 	}
+	c.out = newOutbox(c.write)
 	if !who.Scope.All() {
 		c.machine.Restrict(session.Access{Covers: who.Scope.Covers, Session: wire.SessionID(uuid.NewString())})
 	}
@@ -89,20 +89,19 @@ func newConn(srv *Server, id session.ConnID, who Identity, ws *websocket.Conn, l
 
 // serve runs the connection until it ends, and leaves nothing of it behind.
 func (c *conn) serve() {
-	writerDone := make(chan struct{})
-	go func() {
-		defer close(writerDone)
-		c.write()
-	}()
+	defer c.leave()
 	if !c.who.Expires.IsZero() {
 		expiry := time.AfterFunc(time.Until(c.who.Expires), c.expire)
 		defer expiry.Stop()
 	}
 	c.read()
+}
+
+func (c *conn) leave() {
 	c.goodbye = c.goodbye || c.expelled.Load()
 	itself := c.out.finish(session.Close{Code: session.CloseNormal})
 	_ = c.ws.CloseNow() // the conversation is over: ends a write or ping that hangs
-	<-writerDone
+	<-c.out.done
 	if cut := c.cut.Load(); cut != nil {
 		cut.Stop()
 	}
@@ -291,14 +290,19 @@ func (c *conn) drainUntilClosed() {
 	}
 }
 
-// write sends what stands in the outbox until the connection ends.
+// write sends what stands in the outbox.
 func (c *conn) write() {
 	var spare []outFrame
-	for range c.out.wake {
-		frames, waiting, end := c.out.take(spare)
+	for {
+		frames, waiting, end, more := c.out.take(spare)
+		if !more {
+			return
+		}
 		for i, f := range frames {
 			if err := c.ws.Write(context.Background(), websocket.MessageBinary, f.data); err != nil {
 				_ = c.ws.CloseNow() // ends the reader too
+				c.out.fail()
+				close(c.out.done)
 				return
 			}
 			c.traffic.out.count(f.kind, len(f.data))
@@ -307,6 +311,7 @@ func (c *conn) write() {
 		spare = frames
 		if end != nil {
 			c.farewell(*end)
+			close(c.out.done)
 			return
 		}
 		for _, d := range waiting {

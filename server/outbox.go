@@ -22,11 +22,14 @@ const (
 )
 
 // outbox is what a connection is going to send. Documents put in, the
-// connection's writer takes out.
+// connection's writer takes out: a goroutine that is there while there is
+// something to take, so that a silent connection costs none.
 type outbox struct {
-	wake chan struct{} // has room for one: there is something to take
+	write func()        // the writer
+	done  chan struct{} // closed by the writer that has sent the end
 
 	mu        sync.Mutex
+	writing   bool // there is a writer, or there was the last one
 	frames    []outFrame
 	bytes     int
 	droppable int
@@ -42,8 +45,10 @@ type outFrame struct {
 	kind frameKind
 }
 
-func newOutbox() outbox {
-	return outbox{wake: make(chan struct{}, 1)}
+// newOutbox returns an outbox whose writer is write. It takes until take says that
+// there is nothing more, and closes done when it has sent the end, or cannot.
+func newOutbox(write func()) outbox {
+	return outbox{write: write, done: make(chan struct{})}
 }
 
 // reserve reports whether there is room for a sync frame. If there is not, d is
@@ -80,7 +85,7 @@ func (o *outbox) put(data []byte, kind frameKind) bool {
 			o.dropOldest()
 		}
 	}
-	o.signal()
+	o.start()
 	return true
 }
 
@@ -102,22 +107,42 @@ func (o *outbox) finish(end session.Close) bool {
 		return false
 	}
 	o.ended, o.end = true, end
-	o.signal()
+	o.start()
 	return true
 }
 
-func (o *outbox) signal() {
-	select {
-	case o.wake <- struct{}{}:
-	default: // the writer has yet to answer the last signal
+// fail drops what waits, and all that comes: nothing can be sent any more.
+func (o *outbox) fail() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	o.frames, o.waiting = nil, nil
+}
+
+// start is called with the lock held.
+func (o *outbox) start() {
+	if !o.writing {
+		o.writing = true
+		go o.write()
 	}
 }
 
+// keptFrames is how long a list of frames may be that a silent connection keeps.
+const keptFrames = 8
+
 // take moves all frames into spare, which it returns, with the documents that
-// now have room and, when nothing follows these frames, how to end.
-func (o *outbox) take(spare []outFrame) (frames []outFrame, waiting []*document, end *session.Close) {
+// now have room and, when nothing follows these frames, how to end. With more
+// false there was nothing: the writer is done until it is started again.
+func (o *outbox) take(spare []outFrame) (frames []outFrame, waiting []*document, end *session.Close, more bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.frames) == 0 && len(o.waiting) == 0 && !o.ended {
+		o.writing = false
+		if cap(o.frames) > keptFrames {
+			o.frames = nil
+		}
+		return nil, nil, nil, false
+	}
 	frames, o.frames = o.frames, spare[:0]
 	o.bytes, o.droppable, o.dropBytes = 0, 0, 0
 	waiting, o.waiting = o.waiting, nil
@@ -125,7 +150,7 @@ func (o *outbox) take(spare []outFrame) (frames []outFrame, waiting []*document,
 		e := o.end
 		end = &e
 	}
-	return frames, waiting, end
+	return frames, waiting, end, true
 }
 
 // ending is how it ends, once it is finished.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,23 +141,34 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this server is shutting down: try again", http.StatusServiceUnavailable)
 		return
 	}
-	defer s.serving.end()
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	ws, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{
 		OriginPatterns:  s.opt.Origins,
 		CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
+		s.serving.end()
 		s.log.Debug("no WebSocket", "err", err)
 		return
 	}
 	address := addressOf(r.RemoteAddr)
 	refusal := s.quotas.arrive(address, time.Now())
-	defer s.quotas.depart(address)
 	var who Identity
 	if refusal == nil {
 		who, refusal = s.know(r)
 	}
 	c := newConn(s, session.ConnID(s.lastConn.Add(1)), who, ws, linkOf(r))
+	// The handler's goroutine keeps the request and the HTTP connection's buffers:
+	// it must not be the one that waits for the client.
+	go func() {
+		defer s.serving.end()
+		defer s.quotas.depart(address)
+		defer s.survive(c)
+		s.host(c, refusal)
+	}()
+}
+
+// host runs a connection, which is there to be turned away if refusal is not nil.
+func (s *Server) host(c *conn, refusal error) {
 	s.peers.add(c)
 	if s.draining.Load() { // Shutdown may have missed it
 		c.end(restarting)
@@ -165,11 +177,18 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 		refusal = s.welcome(c)
 	}
 	if refusal == nil {
-		defer s.quotas.leave(who.User)
+		defer s.quotas.leave(c.who.User)
 	} else { // accepted first: a refused upgrade kills some clients
 		s.turnAway(c, refusal)
 	}
 	c.serve()
+}
+
+// survive ends a connection whose handling panicked, and nothing else.
+func (s *Server) survive(c *conn) {
+	if fault := recover(); fault != nil {
+		s.log.Error("a fault of the server's ended a connection", "conn", c.id, "fault", fault, "stack", string(debug.Stack()))
+	}
 }
 
 var restarting = session.Close{Code: session.CloseRestarting, Reason: "the server is restarting: come back"}
