@@ -134,6 +134,15 @@ func BenchmarkFirstAdd(b *testing.B) {
 	if err := d.Load(chunks...); err != nil {
 		b.Fatal(err)
 	}
+	b.Run("index", func(b *testing.B) {
+		index, hashes := d.AppendIndex(nil), hashesOf(d)
+		b.ReportMetric(float64(len(index))/float64(len(hashes)), "B/change")
+		for b.Loop() {
+			if err := NewDocument(Limits{}).LoadIndexed(index, hashes, chunks); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("tables", func(b *testing.B) {
 		for b.Loop() {
 			d.DropTables()

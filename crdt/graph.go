@@ -94,6 +94,12 @@ func (g *Graph) Append(n Node) {
 
 // noteSeq interns an actor and raises its highest sequence number.
 func (g *Graph) noteSeq(a ActorID, seq uint64) int32 {
+	i := g.intern(a)
+	g.actors[i].seq = max(g.actors[i].seq, seq)
+	return i
+}
+
+func (g *Graph) intern(a ActorID) int32 {
 	i, ok := g.byActor[a]
 	if !ok {
 		if g.byActor == nil {
@@ -103,7 +109,6 @@ func (g *Graph) noteSeq(a ActorID, seq uint64) int32 {
 		g.byActor[a] = i
 		g.actors = append(g.actors, actorState{id: a})
 	}
-	g.actors[i].seq = max(g.actors[i].seq, seq)
 	return i
 }
 

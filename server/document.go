@@ -315,8 +315,8 @@ func (d *document) fill(c *conn) {
 func (d *document) load() {
 	stored, err := d.srv.store.Load(context.Background(), d.id)
 	if err == nil {
-		doc := crdt.NewDocument(d.srv.opt.Limits.Change)
-		if err = doc.Load(stored.Chunks...); err == nil {
+		var doc *crdt.Document
+		if doc, err = loaded(stored, d.srv.opt.Limits.Change); err == nil {
 			err = d.begin(doc, stored)
 		}
 	}
@@ -325,6 +325,16 @@ func (d *document) load() {
 	}
 	d.srv.log.Error("a document could not be loaded", "document", d.id, "err", err)
 	d.fail()
+}
+
+// loaded makes the document of what was stored, with the index as far as it goes.
+func loaded(stored *store.Stored, lim crdt.Limits) (*crdt.Document, error) {
+	doc := crdt.NewDocument(lim)
+	n := stored.Indexed
+	if n > 0 && doc.LoadIndexed(stored.Index, stored.Hashes[:n], stored.Chunks[:n]) != nil {
+		n = 0 // of another version: the changes say it all
+	}
+	return doc, doc.Load(stored.Chunks[n:]...)
 }
 
 // begin makes the machine of what was loaded.

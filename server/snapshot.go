@@ -22,6 +22,7 @@ type compactJob struct {
 	prev   *crdt.Snapshot
 	chunks [][]byte // what prev does not hold
 	heads  []crdt.Hash
+	pack   *store.Pack // of all changes; nil: not now
 }
 
 // considerSnapshot queues a snapshot if it pays. It reports whether one is
@@ -50,6 +51,9 @@ func (d *document) considerSnapshot(idle bool) bool {
 	for _, i := range g.Since(have) {
 		job.chunks = append(job.chunks, g.ChunkAt(i))
 	}
+	if d.machine.Settled() { // as it is sooner or later, at the latest when nobody has it open
+		job.pack = d.pack()
+	}
 	select {
 	case d.srv.jobs <- job:
 		d.srv.docs.pin(d)
@@ -57,6 +61,19 @@ func (d *document) considerSnapshot(idle bool) bool {
 	default: // enough wait already
 	}
 	return d.compacting
+}
+
+// pack returns all changes, from which the document is loaded faster than from its
+// rows.
+func (d *document) pack() *store.Pack {
+	g := d.machine.Graph()
+	p := &store.Pack{Index: d.machine.Index()}
+	for i := range g.Len() {
+		p.Hashes = append(p.Hashes, g.HashAt(i))
+		p.Chunks = append(p.Chunks, g.ChunkAt(i))
+		p.Users = append(p.Users, d.machine.User(i))
+	}
+	return p
 }
 
 // compactAll makes snapshots, one at a time, until ctx ends. Changes stay the
@@ -76,6 +93,11 @@ func (s *Server) compactAll(ctx context.Context) {
 func (s *Server) compact(ctx context.Context, job compactJob) *crdt.Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, compactWithin)
 	defer cancel()
+	if job.pack != nil {
+		if err := s.store.PutPack(ctx, job.doc.id, job.pack); err != nil {
+			s.log.Warn("no pack was made; the changes are all there", "document", job.doc.id, "err", err)
+		}
+	}
 	snap, err := s.compactor.Compact(ctx, job.prev, job.chunks, job.heads)
 	if err == nil {
 		err = s.store.PutSnapshot(ctx, job.doc.id, snap)

@@ -59,13 +59,20 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkLoad loads a document whose changes were committed in turn with those
 // of nine others.
 func BenchmarkLoad(b *testing.B) {
-	for _, n := range []int{500, 10_000} {
-		b.Run(fmt.Sprintf("changes=%d", n), func(b *testing.B) {
+	for _, of := range []struct{ n, packed int }{{500, 0}, {500, 400}, {10_000, 0}, {10_000, 8000}} {
+		n := of.n
+		b.Run(fmt.Sprintf("changes=%d/packed=%d", n, of.packed), func(b *testing.B) {
 			s := open(b, b.TempDir(), store.Options{})
 			const step = 50
 			for at := 0; at < n; at += step {
 				for d := range 10 {
 					storetest.MustPut(b, s, storetest.Document(d), storetest.Changes(d*n+at, step)...)
+				}
+			}
+			if of.packed > 0 {
+				all := storetest.Changes(3*n, of.packed)
+				if err := s.PutPack(b.Context(), storetest.Document(3), storetest.PackOf(all...)); err != nil {
+					b.Fatal(err)
 				}
 			}
 			b.ReportAllocs()

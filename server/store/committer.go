@@ -8,6 +8,7 @@ import (
 
 const (
 	firstPause = 100 * time.Millisecond
+	maxRest    = 2 * time.Millisecond
 	maxPause   = 2 * time.Second
 )
 
@@ -18,8 +19,8 @@ type committer struct {
 	writer   *writer
 	log      *slog.Logger
 	finished chan struct{}
-
 	commits  distributions
+
 	// Owned by the goroutine until finished is closed.
 	refused, entries []entry // buffers
 	lost             error   // what Close reports: changes that never reached the disk
@@ -33,15 +34,23 @@ func startCommitter(q *queue, w *writer, log *slog.Logger) *committer {
 
 func (c *committer) run() {
 	defer close(c.finished)
+	var took time.Duration
+	var ended time.Time
 	for {
+		if rest := min(took, maxRest) - time.Since(ended); rest > 0 {
+			time.Sleep(rest)
+		}
 		w := c.queue.next(c.refused, c.entries)
 		c.refused, c.entries = w.refused, w.entries
 		c.tell(w.refused)
 		switch {
-		case w.snapshot != nil:
-			w.snapshot.done <- c.writer.putSnapshot(w.snapshot)
+		case w.aside != nil:
+			w.aside.done <- c.writer.putAside(w.aside)
 		case len(w.entries) > 0:
+			began := time.Now()
 			c.settle(w.entries)
+			ended = time.Now()
+			took = ended.Sub(began)
 		case w.ended:
 			return
 		case len(w.refused) == 0:

@@ -373,6 +373,29 @@ func TestCloseWhileStalled(t *testing.T) {
 	}
 }
 
+// TestPackFailure: whoever stores a pack hears of it, and the one before stays.
+func TestPackFailure(t *testing.T) {
+	s, f, _ := faulty(t, store.Options{})
+	doc, a := storetest.Document(1), storetest.Changes(0, 4)
+	storetest.MustPut(t, s, doc, a[:3]...)
+	if err := s.PutPack(t.Context(), doc, storetest.PackOf(a[:2]...)); err != nil {
+		t.Fatal(err)
+	}
+	full := sqlite3.Error{Code: sqlite3.ErrFull}
+	f.set(func(query string) fault {
+		if strings.HasPrefix(query, "INSERT INTO pack") {
+			return fault{full, false}
+		}
+		return fault{}
+	})
+	if err := s.PutPack(t.Context(), doc, storetest.PackOf(a[:3]...)); !errors.Is(err, full) {
+		t.Fatalf("told %v", err)
+	}
+	f.set(nil)
+	storetest.MustPut(t, s, doc, a[3])
+	storetest.MustHold(t, s, doc, a...)
+}
+
 // TestSnapshotFailure fails every step of storing a snapshot: the caller hears of
 // it, the one before stays, and changes go on.
 func TestSnapshotFailure(t *testing.T) {

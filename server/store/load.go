@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 
 	"parley/crdt"
 )
@@ -19,7 +20,9 @@ var readerParams = url.Values{
 }
 
 const (
-	sqlSnapshot  = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
+	sqlSnapshot = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
+	sqlPack     = `SELECT sha256, data, (SELECT hash FROM change WHERE document = pack.document AND n = pack.changes)
+		FROM pack WHERE document = (SELECT key FROM document WHERE id = ?)`
 	sqlChanges   = "SELECT n, hash, chunk, user FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
 	sqlReceipts  = "SELECT hash, user, role, at FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n <= ? ORDER BY n"
 	sqlSettings  = "SELECT data FROM settings WHERE document = (SELECT key FROM document WHERE id = ?)"
@@ -98,6 +101,10 @@ type Stored struct {
 	// Snapshot holds what the first Snapshot.Changes changes say, in commit
 	// order; nil if there is none. LoadSince leaves it out.
 	Snapshot *crdt.Snapshot
+	// Index is that of the newest pack, and Indexed how many changes it is of; nil
+	// and 0 if there is none, and from LoadSince.
+	Index   []byte
+	Indexed int
 	// First is the commit position, counted from 0, of Hashes[0] and Chunks[0].
 	First  int
 	Hashes []crdt.Hash
@@ -125,6 +132,14 @@ func (s *Store) Load(ctx context.Context, doc crdt.DocumentID) (*Stored, error) 
 		}
 		if st.Resolutions, err = readResolutions(ctx, c, doc); err != nil {
 			return err
+		}
+		pack, err := s.readPack(ctx, c, doc)
+		if err != nil {
+			return err
+		}
+		if pack != nil {
+			st.Index, st.Indexed = pack.Index, len(pack.Hashes)
+			st.Hashes, st.Chunks, st.Users = pack.Hashes, pack.Chunks, pack.Users
 		}
 		return readChanges(ctx, c, doc, st)
 	})
@@ -202,15 +217,18 @@ func readHashes(b []byte) (hs []crdt.Hash) {
 	return hs
 }
 
+// readChanges adds the changes that are not in st.
 func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) error {
 	count, err := c.integer(sqlCount, doc[:])
 	if err != nil {
 		return err
 	}
-	st.Hashes = make([]crdt.Hash, 0, max(0, int(count)-st.First))
-	st.Chunks = make([][]byte, 0, cap(st.Hashes))
-	st.Users = make([]string, 0, cap(st.Hashes))
-	next := st.First
+	known := st.First + len(st.Hashes)
+	more := max(0, int(count)-known)
+	st.Hashes = slices.Grow(st.Hashes, more)
+	st.Chunks = slices.Grow(st.Chunks, more)
+	st.Users = slices.Grow(st.Users, more)
+	next := known
 	return c.query(ctx, func(v []driver.Value) error {
 		next++
 		if v[0].(int64) != int64(next) {
@@ -224,7 +242,7 @@ func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) 
 		st.Chunks = append(st.Chunks, chunk)
 		st.Users = append(st.Users, v[3].(string))
 		return nil
-	}, sqlChanges, doc[:], int64(st.First))
+	}, sqlChanges, doc[:], int64(known))
 }
 
 // Where things are in a chunk: Automerge's binary format, "Chunk Container".

@@ -194,6 +194,22 @@ func TestDamage(t *testing.T) {
 		UPDATE change SET chunk = CAST(substr(chunk, 1, 100) || x'00' || substr(chunk, 102) AS BLOB) WHERE document = 1 AND n = 2;
 		DELETE FROM change WHERE document = 2 AND n = 2;
 		UPDATE snapshot SET data = x'62616421'`)
+	for i, bad := range map[int]string{
+		4: "UPDATE pack SET data = CAST(substr(data, 1, 100) || x'00' || substr(data, 102) AS BLOB)",
+		5: "UPDATE pack SET changes = 2 WHERE document = (SELECT max(document) FROM pack)",
+	} {
+		doc := storetest.Document(i)
+		storetest.MustPut(t, s, doc, storetest.Changes(i*10, 3)...)
+		if err := s.PutPack(t.Context(), doc, storetest.PackOf(storetest.Changes(i*10, 3)...)); err != nil {
+			t.Fatal(err)
+		}
+		mustShell(t, dir, bad)
+		st, err := s.Load(t.Context(), doc)
+		if err != nil || st.Indexed != 0 || len(st.Chunks) != 3 || !strings.Contains(log.String(), "pack") {
+			t.Errorf("after %s it loads as %+v, %v; logged %q", bad, st, err, log)
+		}
+		log.Reset()
+	}
 	var damaged *store.DamagedError
 	if _, err := s.Load(t.Context(), storetest.Document(0)); !errors.As(err, &damaged) || damaged.N != 2 || damaged.Hash != storetest.Change(1, 200).Hash {
 		t.Errorf("an altered change loads as %v", err)

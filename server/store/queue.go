@@ -19,8 +19,8 @@ const (
 	batchOverhead  = 160
 	changeOverhead = 64
 
-	// snapshotTurn is how many transactions may go before a snapshot that waits.
-	snapshotTurn = 32
+	// asideTurn is how many transactions may go before a snapshot that waits.
+	asideTurn = 32
 )
 
 // entry is a batch in the queue.
@@ -30,11 +30,14 @@ type entry struct {
 	err  error // set: it is not committed but told this
 }
 
-// snapshotJob is a snapshot in the queue.
-type snapshotJob struct {
+// aside is a snapshot or a pack in the queue: what stands beside a document's
+// changes and gives way to them.
+type aside struct {
 	document crdt.DocumentID
-	snapshot crdt.Snapshot
-	done     chan error // buffered: the committer never waits for the caller
+	what     string                                // for errors
+	changes  int                                   // how many it holds
+	put      func(w *writer, document int64) error // in a transaction
+	done     chan error                            // buffered: the committer never waits for the caller
 }
 
 // queue is what waits for the committer, and what others want to know of it.
@@ -42,16 +45,16 @@ type queue struct {
 	limit int64
 	wake  chan struct{} // capacity 1: something changed
 
-	mu        sync.Mutex
-	waiting   []entry        // guarded by mu, as all below; in the order of Append
-	refused   []entry        // to be told so
-	snapshots []*snapshotJob // in the order of PutSnapshot
-	turns     int            // transactions since the last snapshot
-	pending   int64          // cost of what waits or is being committed
-	closed    bool           // nothing more comes in
-	ended     bool           // nothing more is taken out
-	stall     *StalledError
-	counts    Stats
+	mu      sync.Mutex
+	waiting []entry  // guarded by mu, as all below; in the order of Append
+	refused []entry  // to be told so
+	asides  []*aside // in the order in which they came
+	turns   int      // transactions since the last aside
+	pending int64    // cost of what waits or is being committed
+	closed  bool     // nothing more comes in
+	ended   bool     // nothing more is taken out
+	stall   *StalledError
+	counts  Stats
 }
 
 func newQueue(limit int64) *queue {
@@ -109,10 +112,10 @@ func (q *queue) breakChain(e entry) {
 
 // work is what the committer does next.
 type work struct {
-	refused  []entry
-	entries  []entry
-	snapshot *snapshotJob
-	ended    bool
+	refused []entry
+	entries []entry
+	aside   *aside
+	ended   bool
 }
 
 // next returns work, which is empty if there is none just now. Buffers are used
@@ -122,9 +125,9 @@ func (q *queue) next(refused, entries []entry) work {
 	defer q.mu.Unlock()
 	w := work{refused: append(refused[:0], q.refused...)}
 	q.refused = drop(q.refused, len(q.refused))
-	if len(q.snapshots) > 0 && (len(q.waiting) == 0 || q.turns >= snapshotTurn) {
-		w.snapshot = q.snapshots[0]
-		q.snapshots = slices.Delete(q.snapshots, 0, 1)
+	if len(q.asides) > 0 && (len(q.waiting) == 0 || q.turns >= asideTurn) {
+		w.aside = q.asides[0]
+		q.asides = slices.Delete(q.asides, 0, 1)
 		q.turns = 0
 		return w
 	}
@@ -232,8 +235,8 @@ func (q *queue) stats() Stats {
 	return st
 }
 
-// putSnapshot reports why the snapshot is not wanted now.
-func (q *queue) putSnapshot(j *snapshotJob) error {
+// putAside reports why it is not wanted now.
+func (q *queue) putAside(a *aside) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -242,30 +245,30 @@ func (q *queue) putSnapshot(j *snapshotJob) error {
 	case q.stall != nil:
 		return q.stall
 	}
-	q.snapshots = append(q.snapshots, j)
+	q.asides = append(q.asides, a)
 	q.signal()
 	return nil
 }
 
-// withdraw takes back a snapshot that has not been begun.
-func (q *queue) withdraw(j *snapshotJob) {
+// withdraw takes back what has not been begun.
+func (q *queue) withdraw(a *aside) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if i := slices.Index(q.snapshots, j); i >= 0 {
-		q.snapshots = slices.Delete(q.snapshots, i, i+1)
+	if i := slices.Index(q.asides, a); i >= 0 {
+		q.asides = slices.Delete(q.asides, i, i+1)
 	}
 }
 
-// close lets nothing more in. Snapshots that wait are dropped: they can be made
+// close lets nothing more in. Snapshots and packs that wait are dropped: they can be made
 // again.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	for _, j := range q.snapshots {
-		j.done <- ErrClosed
+	for _, a := range q.asides {
+		a.done <- ErrClosed
 	}
-	q.snapshots = nil
+	q.asides = nil
 	q.signal()
 }
 

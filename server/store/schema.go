@@ -109,6 +109,13 @@ var migrations = []string{
 	CREATE TRIGGER revocation_is_not_replaced BEFORE INSERT ON revocation
 		WHEN EXISTS (SELECT 1 FROM revocation WHERE n = NEW.n)
 		BEGIN SELECT RAISE(ABORT, 'revocations are never replaced'); END;`,
+
+	`CREATE TABLE pack (
+		document INTEGER PRIMARY KEY REFERENCES document (key),
+		changes  INTEGER NOT NULL,
+		sha256   BLOB NOT NULL CHECK (length(sha256) = 32),
+		data     BLOB NOT NULL
+	) STRICT;`,
 }
 
 // identify tells an empty database (0) and ours (its schema version) from every

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 
 	"parley/crdt"
@@ -41,18 +42,27 @@ func SnapshotDue(covered, tail int, idle bool) bool {
 // Fails with [ErrUnknownDocument] for a document without changes. When ctx ends
 // first the snapshot may still be stored.
 func (s *Store) PutSnapshot(ctx context.Context, doc crdt.DocumentID, snap crdt.Snapshot) error {
-	job := &snapshotJob{document: doc, snapshot: snap, done: make(chan error, 1)}
-	err := s.queue.putSnapshot(job)
+	sum := sha256.Sum256(snap.Data)
+	return s.aside(ctx, doc, "a snapshot", snap.Changes, func(w *writer, key int64) error {
+		_, err := w.conn.exec(sqlPutShot, key, int64(snap.Changes), hashBytes(snap.Heads), sum[:], snap.Data)
+		return err
+	})
+}
+
+// aside stores something beside a document's changes, and waits for that.
+func (s *Store) aside(ctx context.Context, doc crdt.DocumentID, what string, changes int, put func(*writer, int64) error) error {
+	a := &aside{document: doc, what: what, changes: changes, put: put, done: make(chan error, 1)}
+	err := s.queue.putAside(a)
 	if err == nil {
 		select {
-		case err = <-job.done:
+		case err = <-a.done:
 		case <-ctx.Done():
-			s.queue.withdraw(job)
+			s.queue.withdraw(a)
 			err = ctx.Err()
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("store the snapshot of %s: %w", doc, err)
+		return fmt.Errorf("store %s of %s: %w", what, doc, err)
 	}
 	return nil
 }

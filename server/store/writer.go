@@ -1,7 +1,6 @@
 package store
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
@@ -28,6 +27,7 @@ const (
 	sqlAddDoc      = "INSERT INTO document (id) VALUES (?)"
 	sqlAddChange   = "INSERT INTO change (document, n, hash, chunk, user, role, at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (document, hash) DO NOTHING"
 	sqlPutShot     = "INSERT INTO snapshot (document, changes, heads, sha256, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, heads = excluded.heads, sha256 = excluded.sha256, data = excluded.data WHERE excluded.changes >= changes"
+	sqlPutPack     = "INSERT INTO pack (document, changes, sha256, data) VALUES (?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, sha256 = excluded.sha256, data = excluded.data WHERE excluded.changes >= changes"
 	sqlPutSettings = "INSERT INTO settings (document, data) VALUES (?, ?) ON CONFLICT (document) DO UPDATE SET data = excluded.data"
 	sqlResolve     = "INSERT INTO resolution (document, n, heads, data) VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM resolution WHERE document = ?1), ?2, ?3) ON CONFLICT (document, heads) DO NOTHING"
 	sqlCheckpoint  = "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -195,21 +195,19 @@ func (w *writer) addDocument(doc crdt.DocumentID) (key int64, err error) {
 	return res.LastInsertId()
 }
 
-// putSnapshot replaces the document's snapshot by one that is not older.
-func (w *writer) putSnapshot(j *snapshotJob) error {
-	sum := sha256.Sum256(j.snapshot.Data)
+// putAside stores what is beside a document's changes, which must be there.
+func (w *writer) putAside(a *aside) error {
 	return w.transaction(func() error {
-		h, err := w.head(j.document)
+		h, err := w.head(a.document)
 		switch {
 		case err != nil:
 			return err
 		case h.last == 0: // there may be settings, or a resolution
 			return ErrUnknownDocument
-		case int64(j.snapshot.Changes) > h.last:
-			return fmt.Errorf("a snapshot of %d changes, where %d are stored", j.snapshot.Changes, h.last)
+		case int64(a.changes) > h.last:
+			return fmt.Errorf("%s of %d changes, where %d are stored", a.what, a.changes, h.last)
 		}
-		_, err = w.conn.exec(sqlPutShot, h.key, int64(j.snapshot.Changes), hashBytes(j.snapshot.Heads), sum[:], j.snapshot.Data)
-		return err
+		return a.put(w, h.key)
 	})
 }
 

@@ -134,6 +134,9 @@ func (d *Document) Delivery(i int) Delivery { return d.unkept[i-d.Graph().Durabl
 // Graph returns the change graph, which only Step changes.
 func (d *Document) Graph() *crdt.Graph { return &d.doc.Graph }
 
+// Index returns the index of all changes, for [crdt.Document.LoadIndexed].
+func (d *Document) Index() []byte { return d.doc.AppendIndex(nil) }
+
 // Snapshot returns the newest snapshot, nil if there is none.
 func (d *Document) Snapshot() *crdt.Snapshot { return d.snapshot }
 

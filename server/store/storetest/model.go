@@ -16,6 +16,7 @@ import (
 type model struct {
 	changes     map[crdt.DocumentID][]store.Change
 	snapshots   map[crdt.DocumentID]*crdt.Snapshot
+	packs       map[crdt.DocumentID]int // how many changes the pack holds
 	resolutions map[crdt.DocumentID][]*store.Resolution
 }
 
@@ -43,6 +44,7 @@ func testModel(t *testing.T, p Place) {
 		round++
 		m := &model{
 			changes: map[crdt.DocumentID][]store.Change{}, snapshots: map[crdt.DocumentID]*crdt.Snapshot{},
+			packs:       map[crdt.DocumentID]int{},
 			resolutions: map[crdt.DocumentID][]*store.Resolution{},
 		}
 		doc := rapid.Custom(func(rt *rapid.T) crdt.DocumentID {
@@ -66,6 +68,12 @@ func testModel(t *testing.T, p Place) {
 			},
 			"snapshot": func(rt *rapid.T) {
 				m.putSnapshot(rt, s, doc.Draw(rt, "of"), rapid.IntRange(1, 20).Draw(rt, "changes"))
+			},
+			"pack": func(rt *rapid.T) {
+				d := doc.Draw(rt, "of")
+				if n := len(m.changes[d]); n > 0 {
+					m.pack(rt, s, d, rapid.IntRange(1, n).Draw(rt, "changes"))
+				}
 			},
 			"load": func(rt *rapid.T) { m.compare(rt, s, doc.Draw(rt, "from")) },
 		})
@@ -96,6 +104,16 @@ func (m *model) putSnapshot(rt *rapid.T, s Store, d crdt.DocumentID, n int) {
 	}
 }
 
+func (m *model) pack(rt *rapid.T, s Store, d crdt.DocumentID, n int) {
+	if err := Put(s, d); err != nil { // packs do not wait for changes
+		rt.Fatal(err)
+	}
+	if err := s.PutPack(context.Background(), d, PackOf(m.changes[d][:n]...)); err != nil {
+		rt.Fatal(err)
+	}
+	m.packs[d] = max(m.packs[d], n)
+}
+
 func (m *model) compare(rt *rapid.T, s Store, d crdt.DocumentID) {
 	if err := Put(s, d); err != nil {
 		rt.Fatal(err)
@@ -105,6 +123,9 @@ func (m *model) compare(rt *rapid.T, s Store, d crdt.DocumentID) {
 		rt.Fatal(err)
 	}
 	same(rt, got, 0, m.changes[d])
+	if got.Indexed != m.packs[d] {
+		rt.Fatalf("%d changes are indexed, want %d", got.Indexed, m.packs[d])
+	}
 	sameResolutions(rt, got.Resolutions, m.resolutions[d])
 	if !equal(got.Snapshot, m.snapshots[d]) {
 		rt.Fatalf("the snapshot is %+v, want %+v", got.Snapshot, m.snapshots[d])

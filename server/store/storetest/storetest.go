@@ -21,6 +21,7 @@ type Store interface {
 	Load(context.Context, crdt.DocumentID) (*store.Stored, error)
 	LoadSince(context.Context, crdt.DocumentID, int) (*store.Stored, error)
 	PutSnapshot(context.Context, crdt.DocumentID, crdt.Snapshot) error
+	PutPack(context.Context, crdt.DocumentID, *store.Pack) error
 	Documents(context.Context, crdt.DocumentID, int) ([]store.DocumentInfo, error)
 	StorageID() string
 	Status() error
@@ -44,6 +45,7 @@ func Run(t *testing.T, fresh func(testing.TB) Place) {
 		"many":       testMany,
 		"since":      testSince,
 		"snapshot":   testSnapshot,
+		"pack":       testPack,
 		"documents":  testDocuments,
 		"reopen":     testReopen,
 		"closed":     testClosed,
@@ -120,7 +122,7 @@ func same(t failer, got *store.Stored, first int, want []store.Change) {
 		t.Fatalf("loaded %d hashes and %d chunks from %d, want %d from %d", len(got.Hashes), len(got.Chunks), got.First, len(want), first)
 	}
 	for i, w := range want {
-		if got.Hashes[i] != w.Hash || !slices.Equal(got.Chunks[i], w.Chunk) {
+		if got.Hashes[i] != w.Hash || !slices.Equal(got.Chunks[i], w.Chunk) || got.Users[i] != w.User {
 			t.Fatalf("change %d is not the one that was appended", first+i)
 		}
 	}
