@@ -147,6 +147,10 @@ func (c *benchCmd) Run(io streams) (err error) {
 	return c.verdict(measuring, target, r, failure)
 }
 
+// sameSignal is how long after a signal another one is the same: what starts
+// commands often passes a signal on to whom the terminal has sent it too.
+const sameSignal = 500 * time.Millisecond
+
 // interruptions returns a context that the first signal ends, and one that the
 // second does.
 func interruptions() (first, second context.Context, end func()) {
@@ -155,12 +159,17 @@ func interruptions() (first, second context.Context, end func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() { // ends with end, or the second signal
-		for _, stop := range []func(){stopFirst, stopSecond} {
+		for at := (time.Time{}); second.Err() == nil; {
 			select {
 			case <-signals:
-				stop()
 			case <-second.Done():
-				return
+			}
+			switch {
+			case first.Err() == nil:
+				stopFirst()
+				at = time.Now()
+			case time.Since(at) > sameSignal:
+				stopSecond()
 			}
 		}
 	}()
@@ -286,10 +295,9 @@ func (c *benchCmd) failed(ctx context.Context, t *load.Target, err error) error 
 	case ctx.Err() != nil:
 		return &codedError{exitInterrupted, errors.New("interrupted: nothing was measured")}
 	case errors.As(err, &refusal):
-		text := strings.TrimPrefix(err.Error(), "refused: ")
-		return &codedError{exitRefused, errors.New(text + advice(refusal, c))}
+		return refused(refusal.Message + advice(refusal, c))
 	}
-	return fmt.Errorf("%s: %w: is parley serve running there?", t.Server, err)
+	return fmt.Errorf("no answer from %s (%s): is parley serve running there?", t.Server, reason(err))
 }
 
 // advice is what to do about a refusal.
@@ -297,7 +305,7 @@ func advice(r *load.RefusedError, c *benchCmd) string {
 	switch flag := load.Flag(r.Code); {
 	case flag != "":
 		return ": raise it with parley serve " + flag
-	case r.Code == "not-allowed" || r.Code == "read-only":
+	case r.Code == "not-allowed" || r.Code == "read-only" || r.Code == "not-host":
 		return ": --token must be a host's and for all transactions (*); or give --key, to make tokens with"
 	case c.Key == "" && c.Token == "":
 		return ": a server without --dev wants --key, to make tokens with, or --token"

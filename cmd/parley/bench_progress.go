@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/charmbracelet/x/term"
@@ -12,12 +13,14 @@ import (
 )
 
 // teller says how it goes: on a terminal in a line that is drawn again, and
-// otherwise in a line now and then.
+// otherwise in a line now and then, and at once when something
+// else begins.
 type teller struct {
 	w     io.Writer
 	width int // of the terminal, 0 if it is none
 	drawn bool
-	at    time.Time // when the last line was written
+	what  string    // the last line was about
+	at    time.Time // when it was written
 }
 
 // sayEvery is how often there is a line where none can be drawn again.
@@ -41,9 +44,13 @@ func (p *teller) line(format string, args ...any) {
 	case p.width > 0:
 		fmt.Fprint(p.w, "\r\x1b[K"+cut(text, p.width-1))
 		p.drawn = true
-	case time.Since(p.at) >= sayEvery:
+	default:
+		what, _, _ := strings.Cut(text, " ")
+		if what == p.what && time.Since(p.at) < sayEvery {
+			return
+		}
+		p.what, p.at = what, time.Now()
 		fmt.Fprintln(p.w, text)
-		p.at = time.Now()
 	}
 }
 

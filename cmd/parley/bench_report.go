@@ -194,7 +194,7 @@ func (r *benchReport) latencyTable(b *strings.Builder) {
 		add("seen by another", r.Latency.Seen, fmt.Sprintf("%d of %s", p.Seen, count(int(p.ToSee), "arrival", "arrivals")))
 	}
 	if r.Plan.Cold > 0 && r.Find == nil {
-		add("cold join", r.Latency.Cold, count(int(p.ColdJoins), "join", "joins"))
+		add("cold join", r.Latency.Cold, fmt.Sprintf("%d of %s", p.ColdJoins, count(int(p.ColdDue), "join", "joins")))
 	}
 	add("bench itself late", r.Latency.Behind, "")
 	_ = writeTable(b, rows, 40) // a builder takes all
@@ -240,7 +240,7 @@ func (r *benchReport) facts() [][]string {
 	case v.Lost > 0:
 		add("lost", "%d of %d acknowledged", v.Lost, r.Acknowledged)
 	case v.Unchecked > 0:
-		add("lost", "not known: %d of %d transactions could not be read", v.Unchecked, v.Checked+v.Unchecked)
+		add("lost", "not known: %d of %d transactions could not be read (%s)", v.Unchecked, v.Checked+v.Unchecked, plain(v.Why))
 	default:
 		add("lost", "none: fresh clients found all %d that were acknowledged", r.Acknowledged)
 	}

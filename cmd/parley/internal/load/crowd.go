@@ -29,7 +29,7 @@ type Crowd struct {
 	// static
 	target  *Target
 	plan    Plan
-	run     string // begins the names of all that it makes
+	run     string // is in the names of all that it makes
 	ledgers []*ledger
 	people  []*person
 
@@ -56,6 +56,7 @@ type counts struct {
 	waiting      atomic.Int64 // made, and neither acknowledged nor refused
 	acknowledged atomic.Int64
 	refused      atomic.Int64
+	reading      atomic.Int64 // cold joins under way
 	cuts         atomic.Int64
 	reconnects   atomic.Int64
 	failures     atomic.Int64 // of connecting, and connections lost that we did not cut
@@ -97,16 +98,16 @@ const (
 // to, is the error.
 func Open(ctx context.Context, target *Target, plan Plan, tell func(Stands)) (*Crowd, error) {
 	c := &Crowd{
-		target: target, plan: plan, run: "bench-" + uuid.NewString()[:8],
+		target: target, plan: plan, run: uuid.NewString()[:8],
 		dialing: make(chan struct{}, dialAtOnce), refusals: make(map[crdt.Code]*Refusal), troubles: make(map[string]int64),
 	}
 	c.ctx, c.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	for t := range plan.Transactions {
-		c.ledgers = append(c.ledgers, newLedger(transaction.ID(fmt.Sprintf("%s-%d", c.run, t+1))))
+		c.ledgers = append(c.ledgers, newLedger(transaction.ID(fmt.Sprintf("bench-%s-%d", c.run, t+1))))
 	}
 	if err := c.each(ctx, createAtOnce, c.create); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("make the transactions: %w", err)
+		return nil, err
 	}
 	if err := c.admit(ctx, tell); err != nil {
 		c.Close()
@@ -138,7 +139,7 @@ func (c *Crowd) each(ctx context.Context, atOnce int, do func(context.Context, *
 }
 
 // insist does something until it works, is refused for good, or has failed for
-// long.
+// long: a server that is busy, or that we ask too much of, gets the time.
 func (c *Crowd) insist(ctx context.Context, do func(context.Context) error) error {
 	var wait backoff
 	for begin := time.Now(); ; {
@@ -156,11 +157,19 @@ func (c *Crowd) insist(ctx context.Context, do func(context.Context) error) erro
 	}
 }
 
+// create makes a transaction. Where there is no server, it does not insist.
 func (c *Crowd) create(ctx context.Context, l *ledger) error {
 	host := Who{Name: c.run + "-host", Role: transaction.Host}
-	return c.insist(ctx, func(ctx context.Context) error {
-		return c.target.create(ctx, host, l.id, c.plan.Fields)
+	var unreachable error
+	err := c.insist(ctx, func(ctx context.Context) error {
+		err := c.target.create(ctx, host, l.id, c.plan.Fields)
+		if err != nil && asRefused(err) == nil {
+			unreachable = err
+			return nil
+		}
+		return err
 	})
+	return cmp.Or(err, unreachable)
 }
 
 // admit starts the people and waits until all are in step.
@@ -196,13 +205,22 @@ func (c *Crowd) admit(ctx context.Context, tell func(Stands)) error {
 		if n := c.counts.here.Load(); n > came {
 			came, at = n, time.Now()
 		}
-		if time.Since(at) > patience {
+		if time.Since(at) > c.patience() {
 			return fmt.Errorf("only %d of %d people came in: %w", came, len(c.people), cmp.Or(c.lastError(), errors.New("the server does not answer")))
 		}
 		tell(c.Stands())
 	}
 	c.BytesPerPerson = (memory() - before) / int64(len(c.people))
 	return nil
+}
+
+// patience is how long nobody may come in: not long, if what the server says no
+// to is more connections at once.
+func (c *Crowd) patience() time.Duration {
+	if r := asRefused(c.lastError()); r != nil && (r.Code == "too-many-connections" || r.Code == "too-many-from-address") {
+		return patience / 8
+	}
+	return patience
 }
 
 // memory is what this process has in use, in bytes.
@@ -322,7 +340,7 @@ func (c *Crowd) Settle(ctx context.Context, w *Window, within time.Duration) int
 		counts, _ := w.Result()
 		is := [2]int64{c.counts.waiting.Load(), counts.Seen}
 		others := counts.Acknowledged * int64(c.plan.People-1)
-		if is[0] == 0 && counts.Seen >= others {
+		if is[0] == 0 && counts.Seen >= others && c.counts.reading.Load() == 0 {
 			return 0
 		}
 		if is != was {

@@ -110,7 +110,10 @@ func (c *Crowd) flap() {
 // coldJoin lets a fresh client read one transaction, beside whatever else goes on.
 func (c *Crowd) coldJoin(due time.Time, w *Window) {
 	l := c.ledgers[rand.N(len(c.ledgers))]
+	c.counts.reading.Add(1)
+	w.joining()
 	c.running.Go(func() {
+		defer c.counts.reading.Add(-1)
 		if _, err := c.read(c.ctx, l); err != nil {
 			c.lost(err)
 			return

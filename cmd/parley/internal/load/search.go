@@ -23,7 +23,7 @@ type Step struct {
 // The bounds of a search.
 const (
 	maxDoublings = 24
-	maxHalvings  = 10
+	maxHalvings  = 4
 	precision    = 1.1 // of the lowest load that failed to the highest that held
 	settleWithin = 20 * time.Second
 )

@@ -27,7 +27,8 @@ type Counts struct {
 	NotMade      int64 `json:"notMade"` // too many of the person's waited, or this process could not keep up
 	Acknowledged int64 `json:"acknowledged"`
 	Refused      int64 `json:"refused"`
-	Seen         int64 `json:"seen"`      // arrivals at other people
+	Seen         int64 `json:"seen"` // arrivals at other people
+	ColdDue      int64 `json:"coldDue"`
 	ColdJoins    int64 `json:"coldJoins"` // that have read everything
 }
 
@@ -142,21 +143,18 @@ func (w *Window) joined(d time.Duration) { w.note(Cold, d, func(c *Counts) { c.C
 
 // skip counts a pick that was due and not made.
 func (w *Window) skip() {
-	if w == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.Counts.Due++
-	w.Counts.NotMade++
-	w.due++
+	w.count(func(c *Counts) { c.Due, c.NotMade, w.due = c.Due+1, c.NotMade+1, w.due+1 })
 }
 
-func (w *Window) refuse() {
+func (w *Window) refuse() { w.count(func(c *Counts) { c.Refused++ }) }
+
+func (w *Window) joining() { w.count(func(c *Counts) { c.ColdDue++ }) }
+
+func (w *Window) count(count func(*Counts)) {
 	if w == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.Counts.Refused++
+	count(&w.Counts)
 }
