@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,11 +46,15 @@ type conn struct {
 	link *link // nil when the listener does not count progress
 	flow *semaphore.Weighted
 
-	// owned by the reader
+	// owned by the reader, whose goroutines follow one on the other
 	machine *session.Conn
+	done    func()        // called at the end
+	late    *time.Timer   // ends a connection that does not join
+	expiry  *time.Timer   // ends it with its token; nil: that has no end
 	goodbye bool          // the client took leave; not changed after the end
 	frames  *rate.Limiter // of its user's; nil: as many as they like
 	slowed  time.Time     // since when its frames have had to wait; zero: they need not
+	waited  time.Duration // how long it took the last frame to come
 	arrived time.Duration // when the last frame had been read, since the server's start
 
 	mu   sync.Mutex // guards what follows; written by the reader only
@@ -87,17 +92,50 @@ func newConn(srv *Server, id session.ConnID, who Identity, ws *websocket.Conn, l
 	return c
 }
 
-// serve runs the connection until it ends, and leaves nothing of it behind.
-func (c *conn) serve() {
-	defer c.leave()
+// serve runs the connection until it ends, leaves nothing of it behind, and calls
+// done.
+func (c *conn) serve(done func()) {
+	c.done = done
+	late := c.machine.JoinTimeout()
+	c.late = time.AfterFunc(c.srv.opt.JoinWithin, func() { c.end(late) })
 	if !c.who.Expires.IsZero() {
-		expiry := time.AfterFunc(time.Until(c.who.Expires), c.expire)
-		defer expiry.Stop()
+		c.expiry = time.AfterFunc(time.Until(c.who.Expires), c.expire)
 	}
 	c.read()
 }
 
+// renewAfter is how long a client must have been silent for its reader to go on in
+// a new goroutine. A stack that was needed once does not shrink while its goroutine
+// waits deep in the network's code; most connections wait most of the time.
+const renewAfter = time.Second
+
+// read steps the machine with every frame until the connection ends.
+func (c *conn) read() {
+	renewed := false
+	defer func() {
+		if fault := recover(); fault != nil {
+			c.srv.log.Error("a fault of the server's ended a connection", "conn", c.id, "fault", fault, "stack", string(debug.Stack()))
+		}
+		if !renewed {
+			c.leave()
+			c.done()
+		}
+	}()
+	for joined := c.machine.Joined(); c.readFrame(); joined = true {
+		if !joined || c.waited > renewAfter {
+			renewed = true
+			go c.read()
+			return
+		}
+	}
+}
+
+// leave ends the connection everywhere.
 func (c *conn) leave() {
+	c.late.Stop()
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
 	c.goodbye = c.goodbye || c.expelled.Load()
 	itself := c.out.finish(session.Close{Code: session.CloseNormal})
 	_ = c.ws.CloseNow() // the conversation is over: ends a write or ping that hangs
@@ -111,35 +149,32 @@ func (c *conn) leave() {
 	}
 }
 
-// read steps the machine with every frame until the connection ends.
-func (c *conn) read() {
-	late := c.machine.JoinTimeout()
-	timer := time.AfterFunc(c.srv.opt.JoinWithin, func() { c.end(late) })
-	defer timer.Stop()
-	for {
-		c.ws.SetReadLimit(int64(c.machine.MaxFrame()))
-		ev, err := c.readEvent()
-		if err != nil {
-			c.logEnd(err)
-			return
-		}
-		if c.barred.Load() {
-			c.drainUntilClosed()
-			return
-		}
-		if _, joined := ev.(session.Joined); joined {
-			timer.Stop()
-		}
-		if !c.inPace(ev) || !c.handle(ev) {
-			c.drainUntilClosed()
-			return
-		}
+// readFrame takes one frame. It reports whether there will be more.
+func (c *conn) readFrame() bool {
+	c.ws.SetReadLimit(int64(c.machine.MaxFrame()))
+	ev, err := c.readEvent()
+	if err != nil {
+		c.logEnd(err)
+		return false
 	}
+	if c.barred.Load() {
+		c.drainUntilClosed()
+		return false
+	}
+	if _, joined := ev.(session.Joined); joined {
+		c.late.Stop()
+	}
+	if !c.inPace(ev) || !c.handle(ev) {
+		c.drainUntilClosed()
+		return false
+	}
+	return true
 }
 
 // readEvent reads one frame and steps the machine with it.
 func (c *conn) readEvent() (session.Event, error) {
-	c.waiting.Store(time.Now().UnixNano())
+	since := time.Now()
+	c.waiting.Store(since.UnixNano())
 	typ, r, err := c.ws.Reader(context.Background())
 	if err != nil {
 		return nil, err
@@ -155,7 +190,8 @@ func (c *conn) readEvent() (session.Event, error) {
 		return nil, err
 	}
 	c.waiting.Store(0)
-	c.arrived = c.srv.uptime()
+	now := time.Now()
+	c.waited, c.arrived = now.Sub(since), now.Sub(c.srv.started)
 	if typ != websocket.MessageBinary {
 		c.traffic.in.count(frameOther, buf.Len())
 		return c.machine.ReceiveText(), nil

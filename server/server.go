@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -159,16 +158,15 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 	c := newConn(s, session.ConnID(s.lastConn.Add(1)), who, ws, linkOf(r))
 	// The handler's goroutine keeps the request and the HTTP connection's buffers:
 	// it must not be the one that waits for the client.
-	go func() {
-		defer s.serving.end()
-		defer s.quotas.depart(address)
-		defer s.survive(c)
-		s.host(c, refusal)
-	}()
+	go s.host(c, refusal, func() {
+		s.quotas.depart(address)
+		s.serving.end()
+	})
 }
 
-// host runs a connection, which is there to be turned away if refusal is not nil.
-func (s *Server) host(c *conn, refusal error) {
+// host runs a connection, which is there to be turned away if refusal is not nil,
+// and calls done when it has ended.
+func (s *Server) host(c *conn, refusal error, done func()) {
 	s.peers.add(c)
 	if s.draining.Load() { // Shutdown may have missed it
 		c.end(restarting)
@@ -176,19 +174,15 @@ func (s *Server) host(c *conn, refusal error) {
 	if refusal == nil {
 		refusal = s.welcome(c)
 	}
-	if refusal == nil {
-		defer s.quotas.leave(c.who.User)
-	} else { // accepted first: a refused upgrade kills some clients
+	if refusal != nil { // accepted first: a refused upgrade kills some clients
 		s.turnAway(c, refusal)
+		c.serve(done)
+		return
 	}
-	c.serve()
-}
-
-// survive ends a connection whose handling panicked, and nothing else.
-func (s *Server) survive(c *conn) {
-	if fault := recover(); fault != nil {
-		s.log.Error("a fault of the server's ended a connection", "conn", c.id, "fault", fault, "stack", string(debug.Stack()))
-	}
+	c.serve(func() {
+		s.quotas.leave(c.who.User)
+		done()
+	})
 }
 
 var restarting = session.Close{Code: session.CloseRestarting, Reason: "the server is restarting: come back"}

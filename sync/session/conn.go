@@ -96,6 +96,9 @@ func (Subscribe) event() {}
 func (Reply) event()     {}
 func (Close) event()     {}
 
+// Joined says whether the client has said who it is.
+func (c *Conn) Joined() bool { return c.joined }
+
 // Peer returns who joined, or the zero Peer before that.
 func (c *Conn) Peer() Peer { return c.peer }
 
