@@ -114,6 +114,9 @@ func (c *benchCmd) Run(io streams) (err error) {
 	measuring, hard, end := interruptions()
 	defer end()
 	show := newTeller(io.err)
+	if c.Server == "" {
+		show.line("starting a server")
+	}
 	target, r, stop, err := c.target(hard)
 	if err != nil {
 		return err
@@ -256,6 +259,7 @@ func tokenSubject(token string) string {
 const settleWithin = 20 * time.Second
 
 func (c *benchCmd) measure(ctx context.Context, crowd *load.Crowd, pace load.Pace, r *benchReport, show *teller) {
+	show.line("warming up for %v", c.Warmup)
 	w, usage := crowd.Measure(ctx, pace, c.Warmup, c.Duration, func(p load.Point) {
 		show.point(fmt.Sprintf("measuring  %.0f of %.0f s", p.At, c.Duration.Seconds()), p, crowd.Stands())
 	})
