@@ -1,7 +1,7 @@
 # make run    start the server on loopback with a sample transaction, and say how to join it
 # make web    build the page that the server hands to browsers; make run does it first
-# make test   every test: Go with the race detector, real JavaScript clients, the binary
-# make test-web  the browser client's tests, and people settling a transaction in a real browser
+# make test   every test: Go with the race detector, real JavaScript clients, a real browser, the binary
+# make test-go, test-js, test-web: parts of that
 # make bench  Go benchmarks; make fuzz: every fuzz target for FUZZTIME each
 # On a fresh machine with Go, gcc, Node and npm these do all the set-up.
 
@@ -47,14 +47,14 @@ page:
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web; \
 	  else echo "There will be no page in the browser: install Node 20 and npm for that"; fi
 
-$(PAGE): $(WEB)/node_modules/.installed $(shell find $(WEB)/page $(WEB)/client $(WEB)/build -type f -not -path '*/dist/*' 2>/dev/null)
+$(PAGE): $(WEB)/node_modules/.installed $(shell find $(WEB)/page $(WEB)/client $(WEB)/build testdata/sample.json -type f -not -path '*/dist/*' 2>/dev/null)
 	@go run ./$(WEB)/build
 
 $(WEB)/node_modules/.installed: $(WEB)/package-lock.json
 	@echo "Installing the packages of the page"
 	@cd $(WEB) && npm ci --silent --no-audit --no-fund && touch node_modules/.installed
 
-test: test-go test-js
+test: test-go test-js test-web
 
 test-go: $(INTEROP)/node_modules/.package-lock.json
 	@.ci/gotest -race -shuffle=on ./...
