@@ -9,12 +9,12 @@ import (
 // pinged in turn, not all at once.
 const heartParts = 10
 
-// beat pings connections, drops silent ones, and evicts idle documents, until
-// ctx ends.
+// beat pings connections, drops silent ones, evicts idle documents, and gives
+// memory back, until ctx ends.
 func (s *Server) beat(ctx context.Context) {
 	ticker := time.NewTicker(s.opt.Ping / heartParts)
 	defer ticker.Stop()
-	sleep := sleeper{last: time.Now()}
+	sleep, tidier := sleeper{last: time.Now()}, newTidier()
 	for part := uint64(0); ; part = (part + 1) % heartParts {
 		select {
 		case <-ctx.Done():
@@ -30,6 +30,7 @@ func (s *Server) beat(ctx context.Context) {
 			if part == 0 {
 				s.docs.sweep(now.Add(-s.opt.IdleAfter))
 			}
+			tidier.beat()
 		}
 	}
 }
