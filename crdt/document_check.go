@@ -20,6 +20,7 @@ type checker struct {
 // learn.
 func (k *checker) run(t *opTable, c *Change, p *past, depth int) ([]span, *Refusal) {
 	k.begin(t, c)
+	defer k.end()
 	k.past, k.depth = p, depth
 	for i := range c.Ops {
 		if r := k.operation(i); r != nil {
@@ -34,6 +35,7 @@ func (k *checker) run(t *opTable, c *Change, p *past, depth int) ([]span, *Refus
 // before.
 func (k *checker) record(t *opTable, c *Change) []span {
 	k.begin(t, c)
+	defer k.end()
 	for i := range c.Ops {
 		op := &c.Ops[i]
 		at := target{object: k.key(op.Object)}
@@ -57,6 +59,9 @@ func (k *checker) begin(t *opTable, c *Change) {
 		k.actors = append(k.actors, n)
 	}
 }
+
+// end lets go of the change, which is larger than all that is kept of it.
+func (k *checker) end() { k.t, k.c, k.past = nil, nil, nil }
 
 // target is where an operation is.
 type target struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,6 +29,8 @@ type document struct {
 	// guarded by the registry's lock
 	pins      int // connections and commits that still need it
 	idleSince time.Time
+
+	stepped atomic.Int64 // when something happened last, in ns since 1970; 0: it rests
 
 	mu      sync.Mutex // guards what follows; never held over IO or a step
 	inbox   []posted
@@ -68,6 +71,7 @@ type posted struct {
 	ask       func() // runs between steps, and may use the machine
 	measured  *session.MeasuredInput
 	idle      bool // nobody has needed the document for a while
+	rest      bool // nothing has happened in it for a while
 	tick      bool // time has passed
 }
 
@@ -119,6 +123,9 @@ func (d *document) step(batch []posted) {
 	d.now = time.Now()
 	if d.machine == nil && !d.broken {
 		d.load()
+	}
+	if len(batch) > 1 || !batch[0].rest {
+		d.stepped.Store(d.now.UnixNano())
 	}
 	unpin, evict := 0, false
 	for i := range batch {
@@ -193,6 +200,9 @@ func (d *document) apply(p *posted) (unpin int) {
 	case p.measured != nil:
 		d.stepWith(p.measured)
 		return 1
+	case p.rest:
+		d.rest()
+		return 1
 	case p.idle:
 		return 1
 	}
@@ -211,6 +221,24 @@ func (d *document) apply(p *posted) (unpin int) {
 	d.stepWith(p.input)
 	d.arrived(p.at, before)
 	return 0
+}
+
+// rest frees what is only needed while something happens.
+func (d *document) rest() {
+	if d.machine != nil {
+		d.machine.Rest()
+	}
+	if len(d.out) == 0 {
+		d.out = nil
+	}
+	if len(d.arrivals) == 0 {
+		d.arrivals = nil
+	}
+	d.mu.Lock()
+	if len(d.inbox) == 0 {
+		d.inbox = nil
+	}
+	d.mu.Unlock()
 }
 
 func (d *document) stepWith(in session.Input) {

@@ -9,6 +9,13 @@ import (
 // pinged in turn, not all at once.
 const heartParts = 10
 
+// restAfter is how long nothing happens in a document until it frees what is only
+// needed while something does; restFrees is about how much that is.
+const (
+	restAfter = 2 * time.Second
+	restFrees = 4 << 10
+)
+
 // beat pings connections, drops silent ones, evicts idle documents, and gives
 // memory back, until ctx ends.
 func (s *Server) beat(ctx context.Context) {
@@ -27,8 +34,9 @@ func (s *Server) beat(ctx context.Context) {
 					s.checkLife(ctx, c, now, drowsy)
 				}
 			}
-			if part == 0 {
-				s.docs.sweep(now.Add(-s.opt.IdleAfter))
+			if part%(heartParts/2) == 0 {
+				n := s.docs.sweep(now.Add(-s.opt.IdleAfter), now.Add(-min(restAfter, s.opt.IdleAfter)))
+				tidier.freed(uint64(n) * restFrees)
 			}
 			tidier.beat()
 		}

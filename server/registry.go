@@ -66,22 +66,34 @@ func (r *registry) forget(d *document) {
 	}
 }
 
-// sweep evicts documents that nobody has needed since before. A document whose
-// snapshot is due stays until it was made, and one whose people may come back
-// until they have left.
-func (r *registry) sweep(before time.Time) {
+// sweep evicts documents that nobody has needed since idle, and lets those rest in
+// which nothing has happened since quiet. It returns how many there were. A document
+// whose snapshot is due stays until it was made, and one whose people may come
+// back until they have left.
+func (r *registry) sweep(idle, quiet time.Time) int {
 	r.mu.Lock()
-	var idle []*document
+	var evict, rest []*document
 	for _, d := range r.docs {
-		if d.pins == 0 && d.idleSince.Before(before) {
-			d.pins++ // while its goroutine decides
-			idle = append(idle, d)
+		stepped := d.stepped.Load()
+		switch {
+		case d.pins == 0 && d.idleSince.Before(idle):
+			evict = append(evict, d)
+		case stepped != 0 && stepped < quiet.UnixNano():
+			d.stepped.Store(0)
+			rest = append(rest, d)
+		default:
+			continue
 		}
+		d.pins++ // while its goroutine decides
 	}
 	r.mu.Unlock()
-	for _, d := range idle {
+	for _, d := range evict {
 		d.post(posted{idle: true})
 	}
+	for _, d := range rest {
+		d.post(posted{rest: true})
+	}
+	return len(evict) + len(rest)
 }
 
 // postIfOpen posts to a document that is in memory still. The caller need not

@@ -23,6 +23,7 @@ type tidier struct {
 	samples [2]metrics.Sample
 	allocs  uint64 // at the last beat
 	tidied  uint64 // allocs, when memory was last given back
+	debris  uint64 // freed since then by other than the collector
 	calm    int    // beats
 	tidy    func()
 }
@@ -40,6 +41,9 @@ func (t *tidier) beat() {
 	t.weigh(t.samples[0].Value.Uint64(), t.samples[1].Value.Uint64())
 }
 
+// freed notes that the collector will find so much that is needed no more.
+func (t *tidier) freed(bytes uint64) { t.debris += bytes }
+
 // weigh decides whether to tidy, with so many bytes allocated since the start, and
 // so many in use.
 func (t *tidier) weigh(allocs, live uint64) {
@@ -48,8 +52,8 @@ func (t *tidier) weigh(allocs, live uint64) {
 		t.calm = 0
 	}
 	t.allocs = allocs
-	if t.calm >= calmBeats && allocs-t.tidied > tidyDebris+live/4 {
-		t.tidied = allocs
+	if t.calm >= calmBeats && allocs-t.tidied+t.debris > tidyDebris+live/4 {
+		t.tidied, t.debris = allocs, 0
 		t.tidy()
 	}
 }

@@ -35,5 +35,9 @@ func TestTidier(t *testing.T) {
 			t.Errorf("%s: tidied %d times, want %d", step.what, got, step.want)
 		}
 	}
+	tidier.freed(200 * mb)
+	if got := beats(2, 0, 400*mb); got != 1 {
+		t.Errorf("much was freed: tidied %d times", got)
+	}
 	newTidier().beat() // reads what there is
 }

@@ -79,6 +79,9 @@ func (n *negotiation) see(p *negotiator) {
 
 func (n *negotiation) step() {
 	n.t.Helper()
+	if n.random.IntN(20) == 0 {
+		n.doc.Rest()
+	}
 	p := n.parties[n.random.IntN(len(n.parties))]
 	switch n.random.IntN(14) {
 	case 0:

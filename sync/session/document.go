@@ -54,6 +54,7 @@ type Document struct {
 	unkept []Delivery // of the changes that are not on disk
 
 	room        *presence.Room        // nil until the document is a transaction on disk
+	subject     *subject              // the room's
 	settings    presence.Settings     // on disk
 	resolutions []presence.Resolution // on disk, in their order
 	sealing     *presence.Resolution  // asked for, not yet on disk
@@ -139,6 +140,23 @@ func (d *Document) Index() []byte { return d.doc.AppendIndex(nil) }
 
 // Snapshot returns the newest snapshot, nil if there is none.
 func (d *Document) Snapshot() *crdt.Snapshot { return d.snapshot }
+
+// maxRestored is how many changes a document may have for Rest to free anything:
+// about 2 ms of work to have it back.
+const maxRestored = 512
+
+// Rest frees what can be made again of the changes in a moment, for a document in
+// which nothing has happened for a while.
+func (d *Document) Rest() {
+	if !d.Settled() || d.Graph().Len() > maxRestored {
+		return
+	}
+	d.doc.DropTables()
+	if d.room == nil || d.subject.isCurrent() {
+		d.matter.state = nil
+	}
+	d.roomOut, d.unkept = nil, nil
+}
 
 // Peers returns how many connections have the document open.
 func (d *Document) Peers() int { return len(d.order) }

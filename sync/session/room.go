@@ -13,7 +13,8 @@ import (
 // it can be about.
 func (d *Document) openRoom() {
 	if d.room == nil && d.matter.kind == matterTransaction && d.Graph().Durable() > 0 {
-		d.room = presence.New(d.cfg.Presence, &subject{d: d}, d.settings, d.resolutions)
+		d.subject = &subject{d: d}
+		d.room = presence.New(d.cfg.Presence, d.subject, d.settings, d.resolutions)
 	}
 }
 
@@ -159,7 +160,7 @@ func (s *subject) Past(heads []crdt.Hash) bool { return len(s.d.Graph().Missing(
 
 // Known implements presence.Subject.
 func (s *subject) Known() bool {
-	return s.d.matter.state != nil && s.d.Settled() || s.heads != nil && slices.Equal(s.d.Graph().Heads(), s.heads)
+	return s.d.matter.state != nil && s.d.Settled() || s.isCurrent()
 }
 
 // Contested implements presence.Subject.
@@ -174,9 +175,14 @@ func (s *subject) Missing() []string {
 	return s.missing
 }
 
+// isCurrent reports whether what was read is of what is on disk.
+func (s *subject) isCurrent() bool {
+	return s.heads != nil && slices.Equal(s.d.Graph().Heads(), s.heads)
+}
+
 func (s *subject) read() {
 	heads := s.d.Graph().Heads()
-	if s.heads != nil && slices.Equal(heads, s.heads) {
+	if s.isCurrent() {
 		return
 	}
 	state, err := s.d.matter.transaction(s.d)

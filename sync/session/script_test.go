@@ -31,12 +31,19 @@ import (
 //
 // Changes are called c1, c2, ... in the order in which they were made. Run the
 // test with -rewrite to write the output into the scripts, then read it.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, false) }
+
+// TestRestedScripts replays them with documents that rest after every step: nobody
+// sees a difference.
+func TestRestedScripts(t *testing.T) { runScripts(t, true) }
+
+func runScripts(t *testing.T, rest bool) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		if strings.Contains(path, "/fuzz/") {
 			return
 		}
 		w := newWorld(t)
+		w.rest = rest
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			w.out.Reset()
 			w.command(t, d)
@@ -51,6 +58,7 @@ func TestScripts(t *testing.T) {
 // world is a server made of the two machines, a disk that the script rules,
 // and its clients.
 type world struct {
+	rest    bool // documents rest after every step
 	t       *testing.T
 	out     strings.Builder
 	now     time.Time

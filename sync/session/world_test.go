@@ -80,6 +80,9 @@ func (w *world) step(id crdt.DocumentID, in session.Input) {
 	if doc == nil {
 		return
 	}
+	if w.rest {
+		defer doc.Rest()
+	}
 	for _, out := range doc.Step(w.now, in, nil) {
 		switch out := out.(type) {
 		case session.Commit:
