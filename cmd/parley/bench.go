@@ -311,7 +311,7 @@ func advice(r *load.RefusedError, c *benchCmd) string {
 		return ": raise it with parley serve " + flag
 	case r.Code == "not-allowed" || r.Code == "read-only" || r.Code == "not-host":
 		return ": --token must be a host's and for all transactions (*); or give --key, to make tokens with"
-	case c.Key == "" && c.Token == "":
+	case r.Code == "no-token" || r.Code == "unauthorized":
 		return ": a server without --dev wants --key, to make tokens with, or --token"
 	}
 	return ""

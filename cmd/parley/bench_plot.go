@@ -102,12 +102,24 @@ func overTime(r *benchReport) (latency, throughput *figurePlot, err error) {
 		}
 		return at
 	}
+	// Of a second in which nothing happened there is no latency.
+	latencies := func(of func(load.Point) load.Latency, y func(load.Latency) float64) plotter.XYs {
+		var at plotter.XYs
+		for _, p := range r.Timeline {
+			if l := of(p); l.Count > 0 {
+				at = append(at, plotter.XY{X: p.At, Y: y(l)})
+			}
+		}
+		return at
+	}
+	ack, seen := func(p load.Point) load.Latency { return p.Ack }, func(p load.Point) load.Latency { return p.Seen }
+	p50, p99 := func(l load.Latency) float64 { return l.P50 }, func(l load.Latency) float64 { return l.P99 }
 	title := fmt.Sprintf("%d transactions of %d people, %s picks/s due", r.Plan.Transactions, r.Plan.People, figure(r.Plan.PerSecond))
 	latency, err = plotOf(title, "", "latency, ms",
-		curve{"seen by another, p50", orangeInk, wide, true, false, series(func(p load.Point) float64 { return p.Seen.P50 })},
-		curve{"seen by another, p99", orangeInk, wide, false, false, series(func(p load.Point) float64 { return p.Seen.P99 })},
-		curve{"acknowledged, p50", blueInk, thin, true, false, series(func(p load.Point) float64 { return p.Ack.P50 })},
-		curve{"acknowledged, p99", blueInk, thin, false, false, series(func(p load.Point) float64 { return p.Ack.P99 })},
+		curve{"seen by another, p50", orangeInk, wide, true, false, latencies(seen, p50)},
+		curve{"seen by another, p99", orangeInk, wide, false, false, latencies(seen, p99)},
+		curve{"acknowledged, p50", blueInk, thin, true, false, latencies(ack, p50)},
+		curve{"acknowledged, p99", blueInk, thin, false, false, latencies(ack, p99)},
 	)
 	if err != nil {
 		return nil, nil, err

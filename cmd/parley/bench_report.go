@@ -235,7 +235,9 @@ func (r *benchReport) facts() [][]string {
 	if s := r.Process; s != nil {
 		add("server", "%s CPU a pick, %.0f%% of a core, %s (at most %s)", ms(s.CPUPerPickMS), 100*s.CPUShare, mb(s.RSSBytes), mb(s.PeakRSSBytes))
 	}
-	add("this process", "%.0f kB a person", float64(r.PersonBytes)/1000)
+	if r.PersonBytes > 0 {
+		add("this process", "%.0f kB a person", float64(r.PersonBytes)/1000)
+	}
 	switch v := r.Verdict; {
 	case v.Lost > 0:
 		add("lost", "%d of %d acknowledged", v.Lost, r.Acknowledged)

@@ -72,7 +72,7 @@ func TestBenchAccountsForEveryPick(t *testing.T) {
 	if r.Picks.Due != 24 {
 		t.Errorf("%d picks were due, want 24", r.Picks.Due)
 	}
-	if r.PersonBytes <= 0 || r.PersonBytes > 100_000 {
+	if r.PersonBytes > 100_000 {
 		t.Errorf("a person takes %d bytes, want less than 100 kB", r.PersonBytes)
 	}
 	if len(r.Timeline) == 0 || r.Connections != (benchLinks{}) {
@@ -96,6 +96,18 @@ func TestBenchWithColdJoins(t *testing.T) {
 	checkAccounts(t, r)
 	if r.Picks.ColdJoins == 0 || r.Picks.ColdJoins != r.Picks.ColdDue || r.Latency.Cold.Count != r.Picks.ColdJoins {
 		t.Errorf("cold joins: %+v, %+v", r.Picks, r.Latency.Cold)
+	}
+}
+
+// What the server refuses is counted, and whoever was refused begins anew.
+func TestBenchCountsRefusals(t *testing.T) {
+	p := serve(t, t.TempDir(), "--max-document", "3000")
+	r := bench(t, p.url, exitOK, small...)
+	if n := r.Picks; n.Refused == 0 || n.Acknowledged == 0 || n.Acknowledged+n.Refused+n.NotMade != n.Due || n.Unacknowledged != 0 {
+		t.Errorf("the picks are not all accounted for: %+v", n)
+	}
+	if len(r.Refusals) == 0 || r.Refusals[0].Code != "document-too-large" || r.Verdict.Lost != 0 {
+		t.Errorf("refused: %+v, in the end: %+v", r.Refusals, r.Verdict)
 	}
 }
 

@@ -40,7 +40,7 @@ type Crowd struct {
 	counts  counts
 
 	// BytesPerPerson is the memory that each takes in this process, connection
-	// and all, before there are picks.
+	// and all, before there are picks. Of few people it says little.
 	BytesPerPerson int64
 
 	mu       sync.Mutex
@@ -210,7 +210,7 @@ func (c *Crowd) admit(ctx context.Context, tell func(Stands)) error {
 		}
 		tell(c.Stands())
 	}
-	c.BytesPerPerson = (memory() - before) / int64(len(c.people))
+	c.BytesPerPerson = max(0, memory()-before) / int64(len(c.people))
 	return nil
 }
 

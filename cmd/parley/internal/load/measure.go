@@ -1,11 +1,9 @@
 package load
 
 import (
-	"cmp"
 	"context"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -55,25 +53,26 @@ func (c *Crowd) Measure(ctx context.Context, pace Pace, warmup, duration time.Du
 	return w, usage
 }
 
-// picks makes every so manieth person pick: each at even intervals, from a
-// moment of its own.
+// picks makes every so manieth person pick: each at even intervals, and all of
+// them spread over the interval, in an order of chance. So the load is the same
+// all the time.
 func (c *Crowd) picks(ctx context.Context, begin, end time.Time, pace Pace, first, every int, during func(time.Time) *Window) {
 	if pace.Picks <= 0 {
 		return
 	}
 	interval := time.Duration(float64(time.Minute) / pace.Picks)
-	type turn struct {
-		after time.Duration
-		p     *person
-	}
-	var turns []turn
+	var people []*person
 	for i := first; i < len(c.people); i += every {
-		turns = append(turns, turn{rand.N(max(interval, 1)), c.people[i]})
+		people = append(people, c.people[i])
 	}
-	slices.SortFunc(turns, func(a, b turn) int { return cmp.Compare(a.after, b.after) })
+	rand.Shuffle(len(people), func(i, j int) { people[i], people[j] = people[j], people[i] })
+	offsets := make([]time.Duration, len(people))
+	for i := range offsets {
+		offsets[i] = time.Duration((float64(i) + rand.Float64()) / float64(len(people)) * float64(interval))
+	}
 	for round := begin; ; round = round.Add(interval) {
-		for _, t := range turns {
-			due := round.Add(t.after)
+		for i, p := range people {
+			due := round.Add(offsets[i])
 			if due.After(end) || sleep(ctx, time.Until(due)) != nil {
 				return
 			}
@@ -81,7 +80,7 @@ func (c *Crowd) picks(ctx context.Context, begin, end time.Time, pace Pace, firs
 				during(due).skip()
 				continue
 			}
-			t.p.pick(due, during(due))
+			p.pick(due, during(due))
 		}
 	}
 }

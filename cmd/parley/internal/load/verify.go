@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -30,8 +31,12 @@ func (c *Crowd) Verify(ctx context.Context) Verdict {
 		lost, err := c.verify(ctx, l)
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil {
+		switch {
+		case err != nil && asRefused(err) == nil && ctx.Err() == nil:
 			v.Why = reason(err)
+			return err // the server is gone
+		case err != nil:
+			v.Why = cmp.Or(v.Why, reason(err))
 			return nil // the others are looked at all the same
 		}
 		v.Checked++
