@@ -30,8 +30,8 @@ type benchCmd struct {
 	People       int     `help:"How many people pick in each." default:"4"`
 	Picks        float64 `help:"How often each of them picks in a minute; with --find, to begin with." default:"12"`
 	Fields       int     `help:"How many fields each transaction has." default:"10"`
-	Flap         float64 `help:"How often each person's link is cut in a minute."`
-	Cold         float64 `help:"How many fresh clients join and read everything in a minute, in all."`
+	Flap         float64 `help:"How often each person's link is cut in a minute." default:"0" placeholder:"N"`
+	Cold         float64 `help:"How many fresh clients join and read everything in a minute, in all." default:"0" placeholder:"N"`
 
 	Warmup   time.Duration `help:"How long people pick before it is measured; with --find, at each load." default:"3s"`
 	Duration time.Duration `help:"How long to measure; with --find, at each load. Default 30s, with --find 8s." placeholder:"DURATION"`
@@ -160,7 +160,7 @@ func interruptions() (first, second context.Context, end func()) {
 	first, stopFirst := context.WithCancel(context.Background())
 	second, stopSecond := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() { // ends with end, or the second signal
 		for at := (time.Time{}); second.Err() == nil; {
 			select {

@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -40,12 +40,14 @@ func startOwn(ctx context.Context) (*ownServer, error) {
 	}
 	s := &ownServer{data: data, read: make(chan struct{})}
 	s.cmd = exec.Command(self, "serve", "--dev", "--keys=", "--listen", "127.0.0.1:0", "--data", data, "--log", "info")
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the measuring; the server is ended after it
+	s.cmd.SysProcAttr = ownAttributes()
+	runtime.LockOSThread() // until stop: Linux takes this thread's end for the parent's
 	log, err := s.cmd.StderrPipe()
 	if err == nil {
 		err = s.cmd.Start()
 	}
 	if err != nil {
+		runtime.UnlockOSThread()
 		return nil, errors.Join(fmt.Errorf("start a server: %w", err), os.RemoveAll(data))
 	}
 	address := make(chan string, 1)
@@ -81,8 +83,10 @@ func (s *ownServer) follow(lines *bufio.Scanner, address chan<- string) {
 
 func (s *ownServer) pid() int { return s.cmd.Process.Pid }
 
-// stop ends the server and removes its folder.
+// stop ends the server and removes its folder. It is called from the goroutine
+// that started it.
 func (s *ownServer) stop() error {
+	defer runtime.UnlockOSThread()
 	_ = s.cmd.Process.Signal(os.Interrupt) // gone already: Wait says how
 	timer := time.AfterFunc(2*drainWithin, func() { _ = s.cmd.Process.Kill() })
 	defer timer.Stop()
