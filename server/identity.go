@@ -45,20 +45,31 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 	if err == nil {
 		err = s.quotas.requestBy(who.User, time.Now())
 	}
+	return who, s.refusalOf(err)
+}
+
+// identifyAgain is for a request that has taken a while, and is no further one.
+func (s *Server) identifyAgain(r *http.Request) (Identity, error) {
+	who, err := s.know(r)
+	return who, s.refusalOf(err)
+}
+
+// refusalOf returns the problem that tells why a request is refused, nil for nil.
+func (s *Server) refusalOf(err error) error {
 	var refusal *identity.Refusal
 	var over *overQuota
 	switch {
 	case err == nil:
-		return who, nil
+		return nil
 	case errors.As(err, &over):
 		s.counters.requestsOver.Add(1)
-		return who, newProblem(http.StatusTooManyRequests, over.code, over.reason)
+		return newProblem(http.StatusTooManyRequests, over.code, over.reason)
 	case !errors.As(err, &refusal):
-		return who, newProblem(http.StatusUnauthorized, codeUnauthorized, err.Error())
+		return newProblem(http.StatusUnauthorized, codeUnauthorized, err.Error())
 	case refusal == identity.ErrRevoked:
-		return who, newProblem(http.StatusForbidden, refusal.Code, refusal.Reason)
+		return newProblem(http.StatusForbidden, refusal.Code, refusal.Reason)
 	}
-	return who, newProblem(http.StatusUnauthorized, refusal.Code, refusal.Reason)
+	return newProblem(http.StatusUnauthorized, refusal.Code, refusal.Reason)
 }
 
 // know returns who makes a request, unless what proves it is no good or was taken

@@ -132,7 +132,7 @@ func TestEchoesCostLittle(t *testing.T) {
 // TestRequests counts HTTP requests with the frames of their user, and by address.
 func TestRequests(t *testing.T) {
 	inOffice(t, server.Options{Quotas: server.Quotas{Frames: 10, FrameBurst: 20}}, func(ctx context.Context, o *office) {
-		host := o.sale("sale") // takes two of them
+		host := o.sale("sale")
 		bob := o.token("bob", transaction.Party, "sale")
 		o.connect(ctx, bob).CloseNow()
 		time.Sleep(10 * time.Second)
@@ -154,6 +154,13 @@ func TestRequests(t *testing.T) {
 		if n := o.srv.Counts().RequestsOver; n != 1 {
 			t.Errorf("%d turned away", n)
 		}
+	})
+	inOffice(t, server.Options{Quotas: server.Quotas{Frames: 1, FrameBurst: 5}}, func(ctx context.Context, o *office) {
+		host := o.sale("sale") // which is one request, although it is looked at twice
+		if status, code, _ := o.ask(host, "GET", "/v1/transactions/sale", ""); status != 429 {
+			t.Errorf("a second request: %d %s", status, code)
+		}
+		o.connect(ctx, o.token("bob", transaction.Party, "sale")).CloseNow()
 	})
 	inOffice(t, server.Options{Quotas: server.Quotas{NewConns: 1, NewConnBurst: 4}}, func(ctx context.Context, o *office) {
 		o.refused(ctx, "none") // counts with them

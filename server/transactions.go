@@ -143,7 +143,7 @@ func (s *Server) create(r *http.Request) (answer *transactionAnswer, created boo
 	}
 	req, id, err := readTransactionRequest(r)
 	if err == nil { // reading took as long as the client liked
-		who, err = s.identify(r)
+		who, err = s.identifyAgain(r)
 	}
 	if err == nil {
 		err = who.mayOpen(id)
