@@ -8,9 +8,15 @@ import (
 
 const (
 	firstPause = 100 * time.Millisecond
-	maxRest    = 2 * time.Millisecond
 	maxPause   = 2 * time.Second
 )
+
+// maxRest bounds for how long the committer rests after a transaction, which is as
+// long as that took. A disk that is busy half of the time takes fewer, longer
+// transactions, and most of what one costs is not for its changes: without the rest
+// whatever a few clients had sent went alone, and the others' waited behind it. Who
+// sends after a pause does not meet it.
+const maxRest = 2 * time.Millisecond
 
 // committer is the one goroutine that writes. It ends when the queue is closed
 // and everything in it is settled.
@@ -22,6 +28,7 @@ type committer struct {
 	commits  distributions
 
 	// Owned by the goroutine until finished is closed.
+	restUntil        time.Time
 	refused, entries []entry // buffers
 	lost             error   // what Close reports: changes that never reached the disk
 }
@@ -34,10 +41,8 @@ func startCommitter(q *queue, w *writer, log *slog.Logger) *committer {
 
 func (c *committer) run() {
 	defer close(c.finished)
-	var took time.Duration
-	var ended time.Time
 	for {
-		if rest := min(took, maxRest) - time.Since(ended); rest > 0 {
+		if rest := time.Until(c.restUntil); rest > 0 {
 			time.Sleep(rest)
 		}
 		w := c.queue.next(c.refused, c.entries)
@@ -49,8 +54,8 @@ func (c *committer) run() {
 		case len(w.entries) > 0:
 			began := time.Now()
 			c.settle(w.entries)
-			ended = time.Now()
-			took = ended.Sub(began)
+			now := time.Now()
+			c.restUntil = now.Add(min(now.Sub(began), maxRest))
 		case w.ended:
 			return
 		case len(w.refused) == 0:

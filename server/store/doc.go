@@ -10,8 +10,8 @@
 //
 // One goroutine, the committer, writes. It joins whatever waits into one
 // transaction, waits for the disk, and then calls each batch's Done, in order.
-// There is no timer: a lone change is committed at once, and while the disk
-// works the next transaction gathers by itself.
+// A lone change is committed at once. While the disk works the next transaction
+// gathers by itself, and for as long again, at most 2 ms, before it is begun.
 //
 // # Failures
 //
