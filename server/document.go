@@ -314,9 +314,15 @@ func (d *document) perform() {
 // commit queues accepted changes for the disk. Nobody hears of them before the
 // store has called back.
 func (d *document) commit(c session.Commit) {
+	for from := c.From; from < c.To; from += store.DocumentShare {
+		d.commitPart(from, min(from+store.DocumentShare, c.To))
+	}
+}
+
+func (d *document) commitPart(first, end int) {
 	g := d.machine.Graph()
-	changes := make([]store.Change, 0, c.To-c.From)
-	for i := c.From; i < c.To; i++ {
+	changes := make([]store.Change, 0, end-first)
+	for i := first; i < end; i++ {
 		from := d.machine.Delivery(i)
 		changes = append(changes, store.Change{
 			Hash: g.HashAt(i), Chunk: g.ChunkAt(i), User: from.User, Role: string(from.Role), At: from.At.UnixMilli(),
@@ -324,7 +330,7 @@ func (d *document) commit(c session.Commit) {
 	}
 	d.srv.docs.pin(d)
 	d.srv.store.Append(store.Batch{Document: d.id, Changes: changes, Chain: &d.chain, Done: func(err error) {
-		d.post(posted{settled: &settled{upTo: c.To, err: err}})
+		d.post(posted{settled: &settled{upTo: end, err: err}})
 	}})
 }
 

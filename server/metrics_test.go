@@ -98,7 +98,7 @@ func soon(t *testing.T) context.Context {
 
 // counted is a client that counts what it sends and reads, and does nothing else.
 type counted struct {
-	t        *testing.T
+	t        testing.TB
 	ws       *websocket.Conn
 	id       wire.PeerID
 	out, in  int // bytes

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // running is a server on a free port over a store in a folder of its own.
 type running struct {
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	url   string // ws://
 	store *store.Store
@@ -46,7 +46,7 @@ type running struct {
 	quiet            bool      // logs what is wrong only
 }
 
-func start(t *testing.T, opt server.Options) *running {
+func start(t testing.TB, opt server.Options) *running {
 	t.Helper()
 	r := &running{t: t, dir: t.TempDir()}
 	r.up(opt)
@@ -155,7 +155,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -242,6 +242,17 @@ func (c *Client) Open(ctx context.Context, id crdt.DocumentID) (*Document, error
 	return d, c.Adopt(ctx, d)
 }
 
+// Bring begins to sync a document whose changes these are; it cannot be edited.
+func (c *Client) Bring(ctx context.Context, id crdt.DocumentID, chunks [][]byte) (*Document, error) {
+	d := &Document{ID: id, c: c, held: make(map[crdt.Hash]*crdt.Change)}
+	for _, chunk := range chunks {
+		if _, err := d.add(chunk); err != nil {
+			return nil, err
+		}
+	}
+	return d, c.Adopt(ctx, d)
+}
+
 // Adopt goes on with a copy that an earlier connection had.
 func (c *Client) Adopt(ctx context.Context, d *Document) error {
 	c.mu.Lock()
@@ -425,6 +436,17 @@ func (d *Document) Heads() []crdt.Hash {
 	d.c.mu.Lock()
 	defer d.c.mu.Unlock()
 	return slices.Clone(d.graph.Heads())
+}
+
+// Chunks returns the copy's changes, each after those that it depends on.
+func (d *Document) Chunks() [][]byte {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	chunks := make([][]byte, d.graph.Len())
+	for i := range chunks {
+		chunks[i] = d.graph.ChunkAt(i)
+	}
+	return chunks
 }
 
 // Get returns the value at a key of the root as Go has it.

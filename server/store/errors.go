@@ -63,6 +63,53 @@ func (e *ForeignError) Error() string {
 
 func (e *ForeignError) Unwrap() error { return e.Err }
 
+// BackupError says that what is in a store's place is a backup, which no server
+// runs on.
+type BackupError struct {
+	Path    string
+	version int // of its schema
+}
+
+func (e *BackupError) Error() string {
+	return fmt.Sprintf("%s is a backup: put it in place with parley restore, which gives it a folder of its own", e.Path)
+}
+
+// NoBackupError says that a file is a database of ours, and no backup.
+type NoBackupError struct{ Path string }
+
+func (e *NoBackupError) Error() string {
+	return fmt.Sprintf("%s is the database of a store and no backup: name the folder that it is in with --data, or make a backup of that with parley backup", e.Path)
+}
+
+// OlderError says that a store is read that an older Parley has written, and
+// that was not opened by this one yet.
+type OlderError struct {
+	Path        string
+	Found, Know int // schema versions, as in [NewerError]
+}
+
+func (e *OlderError) Error() string {
+	return fmt.Sprintf("%s was written by an older parley (its format is %d, this binary reads %d): parley serve brings a store up to date, parley restore a backup", e.Path, e.Found, e.Know)
+}
+
+// UnfinishedError says that a store was being restored into a folder, and that
+// this did not come to its end.
+type UnfinishedError struct{ Dir string }
+
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("data folder %s is half restored: run parley restore again, with the same --data", e.Dir)
+}
+
+// UnreadableError says that a part of a database file is damaged: SQLite finds no
+// rows there.
+type UnreadableError struct {
+	Doing string // what needed it
+	Err   error
+}
+
+func (e *UnreadableError) Error() string { return fmt.Sprintf("%s: %v", e.Doing, e.Err) }
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
 // DamagedError says that a stored change is not what was stored.
 type DamagedError struct {
 	Document crdt.DocumentID

@@ -11,13 +11,16 @@ import (
 	"syscall"
 )
 
+// lockName is the lock's file in a folder.
+const lockName = "lock"
+
 // folderLock keeps other processes out of a folder. The kernel drops it with the
 // process, so that a killed server leaves no lock behind; the pid in the file is
 // for people.
 type folderLock struct{ file *os.File }
 
 func lockFolder(dir string) (*folderLock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}

@@ -19,6 +19,11 @@ const (
 	batchOverhead  = 160
 	changeOverhead = 64
 
+	// DocumentShare is how many changes of one document a transaction takes, if they
+	// are in several batches: a long history that comes in must not hold up everybody
+	// else's changes. It takes about ten milliseconds.
+	DocumentShare = 256
+
 	// asideTurn is how many transactions may go before a snapshot that waits.
 	asideTurn = 32
 )
@@ -140,20 +145,69 @@ func (q *queue) next(refused, entries []entry) work {
 	return w
 }
 
-// take moves a transaction's worth of batches into dst.
+// take moves a transaction's worth of batches into dst. What exceeds its document's
+// share stays, and whatever must come after it.
 func (q *queue) take(dst []entry) []entry {
 	var cost int64
-	n := 0
+	n, changes := 0, 0
 	for n < len(q.waiting) && n < maxTransactionBatches {
 		cost += q.waiting[n].cost
 		if n > 0 && cost > maxTransactionBytes {
 			break
+		}
+		changes += len(q.waiting[n].Changes)
+		if n > 0 && changes > DocumentShare {
+			return q.takeShares(dst)
 		}
 		n++
 	}
 	dst = append(dst, q.waiting[:n]...)
 	q.waiting = drop(q.waiting, n)
 	return dst
+}
+
+func (q *queue) takeShares(dst []entry) []entry {
+	s := shares{taken: make(map[crdt.DocumentID]int), late: make(map[crdt.DocumentID]bool)}
+	stay := q.waiting[:0]
+	for i, e := range q.waiting {
+		if len(dst) == maxTransactionBatches || s.full {
+			stay = append(stay, q.waiting[i:]...)
+			break
+		}
+		if s.take(&e) {
+			dst = append(dst, e)
+		} else {
+			stay = append(stay, e)
+		}
+	}
+	clear(q.waiting[len(stay):])
+	q.waiting = stay
+	return dst
+}
+
+// shares is what a transaction has taken so far.
+type shares struct {
+	cost  int64
+	taken map[crdt.DocumentID]int  // changes
+	late  map[crdt.DocumentID]bool // a batch stays: so do its later ones
+	full  bool
+}
+
+func (s *shares) take(e *entry) bool {
+	s.full = s.cost > 0 && s.cost+e.cost > maxTransactionBytes || e.isBarrier() && len(s.late) > 0
+	n := s.taken[e.Document]
+	if s.full || s.late[e.Document] || n > 0 && n+len(e.Changes) > DocumentShare {
+		s.late[e.Document] = true
+		return false
+	}
+	s.taken[e.Document] += len(e.Changes)
+	s.cost += e.cost
+	return true
+}
+
+// isBarrier says whether a batch is there for what was appended before it.
+func (b *Batch) isBarrier() bool {
+	return len(b.Changes) == 0 && b.Settings == nil && b.Resolution == nil && b.Revocation == nil
 }
 
 // drop removes the first n entries. What a stall made grow is given back after it.

@@ -12,6 +12,9 @@ import (
 // has for it: "Prly".
 const applicationID = 0x50726c79
 
+// backupID marks a backup of a store, which none is served from: "PrlB".
+const backupID = 0x50726c42
+
 // migrations lead from one schema to the next; PRAGMA user_version counts those
 // done. A released one is never edited.
 //
@@ -136,10 +139,12 @@ func identify(c *conn, dir, path string) (version int, err error) {
 	switch {
 	case app == 0 && found == 0 && tables == 0:
 		return 0, nil
-	case app != applicationID:
+	case app != applicationID && app != backupID:
 		return 0, &ForeignError{Path: path}
 	case int(found) > len(migrations):
 		return 0, &NewerError{Dir: dir, Found: int(found), Know: len(migrations)}
+	case app == backupID:
+		return 0, &BackupError{Path: path, version: int(found)}
 	}
 	return int(found), nil
 }
@@ -175,10 +180,11 @@ func migrate(c *conn, version int) error {
 	return err
 }
 
+const sqlStorageID = "SELECT value FROM meta WHERE name = 'storage-id'"
+
 // storageID returns the id that the store got when it was made.
 func storageID(c *conn) (string, error) {
-	const read = "SELECT value FROM meta WHERE name = 'storage-id'"
-	v, err := c.one(read)
+	v, err := c.one(sqlStorageID)
 	if err != nil {
 		return "", err
 	}

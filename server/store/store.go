@@ -86,7 +86,9 @@ type Batch struct {
 	// Done is called once: with nil when the changes are on disk, or with why
 	// they never will be. It runs on the committer's goroutine, in the order of
 	// Append for what is committed, and holds up every other commit: it must be
-	// quick and must not wait for anything, nor call Close. May be nil.
+	// quick and must not wait for anything, nor call Close. May be nil. Batches of a
+	// document with more changes than [DocumentShare] may be committed after later
+	// ones of other documents.
 	Done func(error)
 }
 
@@ -114,10 +116,14 @@ type Store struct {
 
 // Open opens the folder, and makes it if it is missing. The folder then belongs to
 // this process: Open fails with a [*LockedError] if another has it, with a
-// [*NewerError] if a newer Parley wrote it, and with a [*ForeignError] if the
-// database is damaged or somebody else's.
+// [*NewerError] if a newer Parley wrote it, with a [*ForeignError] if the
+// database is damaged or somebody else's, with a [*BackupError] if it is a backup,
+// and with an [*UnfinishedError] where a backup was being restored.
 func Open(dir string, opt Options) (_ *Store, err error) {
 	opt = opt.withDefaults()
+	if unfinished(dir) {
+		return nil, &UnfinishedError{Dir: dir}
+	}
 	if err := makeFolder(dir); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
