@@ -86,12 +86,23 @@ func (o *object) plain() any {
 	return m
 }
 
+// plain returns a pick as encoding/json is to write it.
+func (p *Pick) plain() any {
+	switch {
+	case p.body != nil:
+		return p.body
+	case p.Option != "":
+		return map[string]any{keyValue: p.Value, keyBy: p.By, keyAt: p.At, keyOption: p.Option}
+	}
+	return map[string]any{keyValue: p.Value, keyBy: p.By, keyAt: p.At}
+}
+
 func (l *live) plain() any {
 	switch {
 	case l.object != nil:
 		return l.object.plain()
 	case l.pick != nil:
-		return l.pick.body
+		return l.pick.plain()
 	}
 	return l.leaf.json
 }

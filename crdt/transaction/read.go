@@ -38,8 +38,8 @@ func (s *State) read(c *crdt.Change, author *Author) *reader {
 	}
 	r.nameActors()
 	for i := range c.Ops {
-		if code, what := r.operation(i); code != "" {
-			r.refuse(newRefusal(code, "%s (operation %d of the change)", what, i))
+		if code, name := r.operation(i); code != "" {
+			r.refuse(newRefusal(code, "%s (operation %d of the change)", quote(name), i))
 		}
 	}
 	r.finish()
@@ -69,27 +69,28 @@ func (r *reader) refuse(refusal *crdt.Refusal) {
 	}
 }
 
-// operation reads operation i. It returns the code why it cannot be, and where
-// that was; "" if it can.
+// operation reads operation i. It returns the code why it cannot be, and the name
+// of the field or key where that was; "" if it can.
 func (r *reader) operation(i int) (crdt.Code, string) {
 	op := &r.c.Ops[i]
 	object, k, field := r.object(op.Object)
 	switch k {
 	case kindRoot:
-		return r.root(i, object), quote(op.Key)
+		return r.root(i, object), op.Key
 	case kindFields, kindField, kindOptions, kindOption:
 		if r.author != nil && r.author.Role != Host {
-			return CodeNotHost, quote(field)
+			return CodeNotHost, field
 		}
 		return r.fieldWrite(i, object, k, field)
 	case kindSelections:
-		return r.selection(i, object), quote(op.Key)
+		return r.selection(i, object), op.Key
 	case kindPick:
-		return r.pickKey(i), quote(field)
+		return r.pickKey(i), field
 	case kindPickValue, kindFieldValue:
-		return r.inValue(i, k), quote(field)
+		return r.inValue(i, k), field
 	}
-	return CodePath, "an object that is not there"
+	r.refuse(newRefusal(CodePath, "an object that is not there (operation %d of the change)", i))
+	return "", ""
 }
 
 // object returns what an operation is on.
@@ -156,23 +157,22 @@ func (r *reader) fieldWrite(i int, object crdt.OpID, k kind, field string) (crdt
 	if k == kindFields {
 		field = strings.Clone(op.Key)
 	}
-	at := quote(field)
 	if !op.Keyed || op.Action == crdt.Increment || op.Action == crdt.MakeTable {
-		return CodeField, at
+		return CodeField, field
 	}
 	w := write{field: field}
 	switch k {
 	case kindFields, kindOptions:
 		if code := r.named(object, op, limitOf(k)); code != "" {
-			return code, at
+			return code, field
 		}
 		if op.Action != crdt.Delete && op.Action != crdt.MakeMap {
-			return CodeField, at
+			return CodeField, field
 		}
 		w.makes = map[kind]kind{kindFields: kindField, kindOptions: kindOption}[k]
 	default:
 		if !r.allowed(i, k, object) {
-			return CodeField, at
+			return CodeField, field
 		}
 		if op.Key == keyOptions {
 			w.makes = kindOptions

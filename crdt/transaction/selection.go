@@ -19,7 +19,7 @@ type Pick struct {
 	Actor  crdt.ActorID
 	Op     crdt.OpID // that put the pick
 
-	body json.RawMessage // the whole map
+	body json.RawMessage // the whole map, nil if the rest says it
 }
 
 // Selection is what a field holds: all picks that no later one superseded, at

@@ -104,16 +104,14 @@ func (r *reader) pick(w *write) *Pick {
 		By: r.text(keys, keyBy), Option: r.text(keys, keyOption),
 		Change: r.c.Hash, Actor: w.op.Actor, Op: w.op,
 	}
-	body := make(map[string]any, len(keys))
-	for key, i := range keys {
-		body[key] = r.content.value(i)
-	}
-	if _, ok := keys[keyValue]; ok {
-		p.Value = encode(body[keyValue])
-		body[keyValue] = p.Value
+	if i, ok := keys[keyValue]; ok {
+		p.Value = encode(r.content.value(i))
 	}
 	at, hasAt := r.integer(keys, keyAt)
-	p.At, p.body = at, encode(body)
+	p.At = at
+	if !r.isPlain(p, keys) {
+		p.body = r.body(p, keys)
+	}
 	if r.dead[w.at] {
 		return p
 	}
@@ -121,6 +119,36 @@ func (r *reader) pick(w *write) *Pick {
 		r.refuse(newRefusal(code, "%s", what))
 	}
 	return p
+}
+
+// isPlain says whether a pick's parts, as they stand in it, are all there is to it
+// as JSON. It is of what clients write.
+func (r *reader) isPlain(p *Pick, keys shaped) bool {
+	_, hasAt := r.integer(keys, keyAt)
+	_, hasValue := keys[keyValue]
+	by, hasBy := keys[keyBy]
+	option, hasOption := keys[keyOption]
+	want := 3
+	if hasOption {
+		want++
+	}
+	if !hasValue || !hasBy || !hasAt || len(keys) != want || hasOption && p.Option == "" {
+		return false
+	}
+	kind := r.c.Ops[keys[keyAt]].Value.Kind
+	return (kind == crdt.KindInt || kind == crdt.KindUint) && r.content.isText(by) && (!hasOption || r.content.isText(option))
+}
+
+// body returns what stands in a pick, as JSON.
+func (r *reader) body(p *Pick, keys shaped) json.RawMessage {
+	body := make(map[string]any, len(keys))
+	for key, i := range keys {
+		body[key] = r.content.value(i)
+	}
+	if _, ok := keys[keyValue]; ok {
+		body[keyValue] = p.Value
+	}
+	return encode(body)
 }
 
 func (r *reader) checkPick(p *Pick, keys shaped, hasAt bool) (crdt.Code, string) {
