@@ -1,0 +1,514 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/mattn/go-sqlite3"
+
+	"parley/crdt"
+)
+
+// Reading is a store that is read beside whoever has it open, or a backup of one.
+// It is for looking at what is on disk as it is: nothing is left out for being
+// damaged. It writes nothing to the database. It belongs to one goroutine.
+type Reading struct {
+	conn    *conn
+	path    string // of the database
+	version int
+	backup  *Contents // what it said of itself when it was made; nil: no backup
+}
+
+// Read opens a data folder, or a backup's file, for reading. It fails with an
+// error that is [fs.ErrNotExist] where there is none, with a [*ForeignError], also
+// for a file that is damaged beyond opening, and with a [*NewerError].
+func Read(path string) (*Reading, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s is not there: %w", path, fs.ErrNotExist)
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return readBackup(path)
+	}
+	return readFolder(path)
+}
+
+// besideParams: readers of another process's store never write, not even what
+// a killed one left in its log; they see that.
+var besideParams = url.Values{"mode": {"ro"}, "_query_only": {"true"}, "_busy_timeout": {"5000"}}
+
+// aloneParams: nobody writes, so that nothing is needed beside the file.
+var aloneParams = url.Values{"mode": {"ro"}, "immutable": {"1"}, "_query_only": {"true"}}
+
+func readFolder(dir string) (*Reading, error) {
+	path := filepath.Join(dir, databaseName)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s holds no store, there is no %s in it: %w", dir, databaseName, fs.ErrNotExist)
+	}
+	r, err := read(path, dir, besideParams)
+	var e sqlite3.Error
+	if errors.As(err, &e) && e.Code == sqlite3.ErrCantOpen && fileSize(path+"-wal") == 0 {
+		r, err = read(path, dir, aloneParams) // a folder that cannot be written, and nobody's
+	}
+	if err == nil && r.backup != nil {
+		return nil, errors.Join(&BackupError{Path: path}, r.Close())
+	}
+	return r, err
+}
+
+func readBackup(path string) (*Reading, error) {
+	r, err := read(path, path, aloneParams)
+	if err == nil && r.backup == nil {
+		return nil, errors.Join(&NoBackupError{Path: path}, r.Close())
+	}
+	return r, err
+}
+
+func read(path, named string, params url.Values) (_ *Reading, err error) {
+	r := &Reading{path: path}
+	if r.conn, err = connector(openSQLite).open(dsn(path, params)); err != nil {
+		return nil, unreadable(path, err)
+	}
+	r.version, err = identify(r.conn, named, path)
+	var backup *BackupError
+	if errors.As(err, &backup) {
+		r.version = backup.version
+		err = r.readContents()
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+func (r *Reading) readContents() error {
+	v, err := r.conn.one("SELECT made, documents, changes, newest FROM backup")
+	if err != nil {
+		return unreadable(r.path, err)
+	}
+	ns, ok := integers(v, 4)
+	if !ok {
+		return &ForeignError{Path: r.path, Err: errors.New("it does not say what it holds")}
+	}
+	r.backup = &Contents{Made: ns[0], Documents: int(ns[1]), Changes: int(ns[2]), Newest: ns[3], Bytes: fileSize(r.path)}
+	return nil
+}
+
+func integers(v []driver.Value, n int) (ns []int64, ok bool) {
+	for _, x := range v {
+		i, isInt := x.(int64)
+		if !isInt {
+			return nil, false
+		}
+		ns = append(ns, i)
+	}
+	return ns, len(ns) == n
+}
+
+// Close ends the reading.
+func (r *Reading) Close() error { return r.conn.Close() }
+
+// Backup is what a backup said of itself when it was made, nil of a store.
+func (r *Reading) Backup() *Contents { return r.backup }
+
+// Empty reports whether there is nothing in the file, not even a schema.
+func (r *Reading) Empty() bool { return r.version == 0 }
+
+// Current returns an [*OlderError] if the schema is not the newest, without which
+// documents cannot be read.
+func (r *Reading) Current() error {
+	if r.version < len(migrations) {
+		return &OlderError{Path: r.path, Found: r.version, Know: len(migrations)}
+	}
+	return nil
+}
+
+// maxComplaints bounds what SQLite says of a damaged file.
+const maxComplaints = 100
+
+// Integrity returns what SQLite finds wrong with the file's structure, and which
+// rows belong to no document. Quick leaves out whether the indices are of what is
+// in the tables.
+func (r *Reading) Integrity(ctx context.Context, quick bool) (complaints []string, err error) {
+	pragma := fmt.Sprintf("PRAGMA integrity_check(%d)", maxComplaints)
+	if quick {
+		pragma = fmt.Sprintf("PRAGMA quick_check(%d)", maxComplaints)
+	}
+	err = r.conn.query(ctx, func(v []driver.Value) error {
+		if said := fmt.Sprint(v[0]); said != "ok" {
+			complaints = append(complaints, said)
+		}
+		return nil
+	}, pragma)
+	if err != nil {
+		return complaints, r.failed(ctx, "check the database", err)
+	}
+	orphans := make(map[string]int)
+	err = r.conn.query(ctx, func(v []driver.Value) error {
+		orphans[fmt.Sprint(v[0])]++
+		return nil
+	}, "PRAGMA foreign_key_check")
+	for table, n := range orphans {
+		complaints = append(complaints, fmt.Sprintf("%d rows of the table %q belong to no document", n, table))
+	}
+	slices.Sort(complaints)
+	if err != nil {
+		return complaints, r.failed(ctx, "check the database", err)
+	}
+	return complaints, nil
+}
+
+// failed tells a file that cannot be read from its being given up.
+func (r *Reading) failed(ctx context.Context, doing string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err() // rather than SQLite's "interrupted"
+	}
+	var e sqlite3.Error
+	if errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB) {
+		return &UnreadableError{Doing: doing, Err: err}
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// Differences says how the schema differs from what it was made as: the triggers
+// that keep rows from being altered are part of it.
+func (r *Reading) Differences(ctx context.Context) ([]string, error) {
+	fresh, err := connector(openSQLite).open(":memory:")
+	if err != nil {
+		return nil, err
+	}
+	defer fresh.Close()
+	for _, m := range migrations[:r.version] {
+		if err := fresh.script(m); err != nil {
+			return nil, err
+		}
+	}
+	want, err := readSchema(ctx, fresh)
+	if err != nil {
+		return nil, err
+	}
+	got, err := readSchema(ctx, r.conn)
+	if err != nil {
+		return nil, r.failed(ctx, "read the schema", err)
+	}
+	var said []string
+	for name, text := range want {
+		switch found, ok := got[name]; {
+		case !ok:
+			said = append(said, fmt.Sprintf("the %s is missing", name))
+		case found != text:
+			said = append(said, fmt.Sprintf("the %s is not as it was made", name))
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			said = append(said, fmt.Sprintf("the %s is not of parley's making", name))
+		}
+	}
+	slices.Sort(said)
+	return said, nil
+}
+
+// readSchema returns the text of everything in a schema, by its kind and name,
+// but for what SQLite keeps there itself and for what marks a backup.
+func readSchema(ctx context.Context, c *conn) (map[string]string, error) {
+	all := make(map[string]string)
+	err := c.query(ctx, func(v []driver.Value) error {
+		all[fmt.Sprintf("%v %v", v[0], v[1])] = fmt.Sprint(v[2])
+		return nil
+	}, "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' AND name NOT IN ('backup', 'backup_file')")
+	return all, err
+}
+
+// StorageID returns the store's id.
+func (r *Reading) StorageID() (string, error) {
+	v, err := r.conn.one(sqlStorageID)
+	if err != nil {
+		return "", r.failed(context.Background(), "read the storage id", err)
+	}
+	if len(v) == 0 {
+		return "", nil
+	}
+	return fmt.Sprint(v[0]), nil
+}
+
+// Contents are what a store holds in all.
+type Contents struct {
+	Documents, Changes int
+	Bytes              int64 // of the database, when it was made
+	Newest             int64 // when the newest change came, in milliseconds since 1970; 0: unknown
+	Made               int64 // when the backup was made, likewise; 0 of a store
+}
+
+// receiptsSince is the schema that has receipts in the changes' rows.
+const receiptsSince = 4
+
+const (
+	sqlCountDocuments = "SELECT count(*) FROM document"
+	sqlCountChanges   = "SELECT coalesce(sum((SELECT max(n) FROM change WHERE document = key)), 0) FROM document"
+	sqlNewest         = "SELECT coalesce(max((SELECT at FROM change WHERE document = key ORDER BY n DESC LIMIT 1)), 0) FROM document"
+)
+
+// contents counts. It looks at one row of each document.
+func contents(c *conn, version int) (held Contents, err error) {
+	documents, err := c.integer(sqlCountDocuments)
+	if err != nil {
+		return held, err
+	}
+	changes, err := c.integer(sqlCountChanges)
+	if err != nil {
+		return held, err
+	}
+	held.Documents, held.Changes = int(documents), int(changes)
+	if version >= receiptsSince {
+		held.Newest, err = c.integer(sqlNewest)
+	}
+	return held, err
+}
+
+// Contents counts what is there now.
+func (r *Reading) Contents() (Contents, error) {
+	held, err := contents(r.conn, r.version)
+	if err != nil {
+		return held, r.failed(context.Background(), "count the changes", err)
+	}
+	// Of a store that is open, most may be in the log still.
+	held.Bytes, err = r.conn.integer("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+	if err != nil {
+		return held, r.failed(context.Background(), "read the size", err)
+	}
+	return held, nil
+}
+
+// Raw is all that is stored of a document, as it is in the rows.
+type Raw struct {
+	ID          crdt.DocumentID
+	Changes     []RawChange
+	Settings    []byte // nil: none
+	Resolutions []RawResolution
+	Snapshot    *RawSnapshot // nil: none
+	Pack        *RawPack     // nil: none
+	// Unread are the tables that could not be read, or not to the end.
+	Unread []Unread
+}
+
+// Unread says what of a document could not be read.
+type Unread struct {
+	What string // the table
+	Err  error
+}
+
+// RawChange is a change's row.
+type RawChange struct {
+	N int
+	Receipt
+	Chunk []byte
+}
+
+// RawResolution is a resolution's row.
+type RawResolution struct {
+	N int
+	Resolution
+}
+
+// RawSnapshot is a snapshot's row.
+type RawSnapshot struct {
+	crdt.Snapshot
+	Sound bool // its data are those that were stored
+}
+
+// RawPack is a pack's row.
+type RawPack struct {
+	Changes int // how many there are in it, by its row
+	*Pack       // nil if it is damaged
+}
+
+const (
+	sqlWalkDocuments = "SELECT key, id FROM document WHERE key > ? ORDER BY key LIMIT 1000"
+	sqlRawChanges    = "SELECT n, hash, chunk, user, role, at FROM change WHERE document = ? ORDER BY n"
+	sqlRawSettings   = "SELECT data FROM settings WHERE document = ?"
+	sqlRawResolved   = "SELECT n, heads, data FROM resolution WHERE document = ? ORDER BY n"
+	sqlRawSnapshot   = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = ?"
+	sqlRawPack       = "SELECT changes, sha256, data FROM pack WHERE document = ?"
+	sqlRawRevoked    = "SELECT n FROM revocation ORDER BY n"
+)
+
+// Walk calls visit with one document after the other, in the order in which they
+// were made. Each is as of one moment. It ends early if visit returns an error, and
+// returns that.
+func (r *Reading) Walk(ctx context.Context, visit func(*Raw) error) error {
+	type row struct {
+		key int64
+		id  crdt.DocumentID
+	}
+	for after := int64(0); ; {
+		var page []row
+		err := r.conn.query(ctx, func(v []driver.Value) error {
+			key, _ := v[0].(int64)
+			id, _ := v[1].([]byte)
+			if len(id) != len(crdt.DocumentID{}) || key <= after {
+				return sqlite3.Error{Code: sqlite3.ErrCorrupt}
+			}
+			page = append(page, row{key, crdt.DocumentID(id)})
+			return nil
+		}, sqlWalkDocuments, after)
+		if err != nil {
+			return r.failed(ctx, "list the documents", err)
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		for _, d := range page {
+			raw, err := r.document(ctx, d.key, d.id)
+			if err != nil {
+				return err
+			}
+			if err := visit(raw); err != nil {
+				return err
+			}
+			after = d.key
+		}
+	}
+}
+
+// document reads all of one in one transaction.
+func (r *Reading) document(ctx context.Context, key int64, id crdt.DocumentID) (_ *Raw, err error) {
+	if _, err := r.conn.exec("BEGIN"); err != nil {
+		return nil, fmt.Errorf("begin to read: %w", err)
+	}
+	defer func() {
+		_, end := r.conn.exec("ROLLBACK")
+		err = errors.Join(err, end)
+	}()
+	raw := &Raw{ID: id}
+	for _, table := range []struct {
+		name, query string
+		row         func(rowReader) error
+	}{
+		{"change", sqlRawChanges, raw.addChange},
+		{"settings", sqlRawSettings, raw.addSettings},
+		{"resolution", sqlRawResolved, raw.addResolution},
+		{"snapshot", sqlRawSnapshot, raw.addSnapshot},
+		{"pack", sqlRawPack, raw.addPack},
+	} {
+		err := r.conn.query(ctx, func(v []driver.Value) error { return table.row(rowReader(v)) }, table.query, key)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			raw.Unread = append(raw.Unread, Unread{What: table.name, Err: err})
+		}
+	}
+	return raw, nil
+}
+
+// rowReader is a row of a file that may be damaged: values may be of any type.
+type rowReader []driver.Value
+
+var errRow = errors.New("a row holds what it cannot hold")
+
+func (v rowReader) number(i int) (int64, error) {
+	n, ok := v[i].(int64)
+	if !ok {
+		return 0, errRow
+	}
+	return n, nil
+}
+
+func (v rowReader) bytes(i, multiple int) ([]byte, error) {
+	b, ok := v[i].([]byte)
+	if !ok || len(b)%multiple != 0 {
+		return nil, errRow
+	}
+	return b, nil
+}
+
+func (v rowReader) hash(i int) (h crdt.Hash, err error) {
+	b, err := v.bytes(i, 1)
+	if err != nil || len(b) != len(h) {
+		return h, errRow
+	}
+	return crdt.Hash(b), nil
+}
+
+func (raw *Raw) addChange(v rowReader) error {
+	n, err1 := v.number(0)
+	hash, err2 := v.hash(1)
+	chunk, err3 := v.bytes(2, 1)
+	user, ok1 := v[3].(string)
+	role, ok2 := v[4].(string)
+	at, err4 := v.number(5)
+	if err := errors.Join(err1, err2, err3, err4); err != nil || !ok1 || !ok2 {
+		return errRow
+	}
+	raw.Changes = append(raw.Changes, RawChange{N: int(n), Receipt: Receipt{Hash: hash, User: user, Role: role, At: at}, Chunk: chunk})
+	return nil
+}
+
+func (raw *Raw) addSettings(v rowReader) (err error) {
+	raw.Settings, err = v.bytes(0, 1)
+	return err
+}
+
+func (raw *Raw) addResolution(v rowReader) error {
+	n, err1 := v.number(0)
+	heads, err2 := v.bytes(1, len(crdt.Hash{}))
+	data, err3 := v.bytes(2, 1)
+	if errors.Join(err1, err2, err3) != nil {
+		return errRow
+	}
+	raw.Resolutions = append(raw.Resolutions, RawResolution{N: int(n), Resolution: Resolution{Heads: readHashes(heads), Data: data}})
+	return nil
+}
+
+func (raw *Raw) addSnapshot(v rowReader) error {
+	n, err1 := v.number(0)
+	heads, err2 := v.bytes(1, len(crdt.Hash{}))
+	sum, err3 := v.hash(2)
+	data, err4 := v.bytes(3, 1)
+	if errors.Join(err1, err2, err3, err4) != nil {
+		return errRow
+	}
+	raw.Snapshot = &RawSnapshot{
+		Snapshot: crdt.Snapshot{Changes: int(n), Heads: readHashes(heads), Data: data}, Sound: sha256.Sum256(data) == sum,
+	}
+	return nil
+}
+
+func (raw *Raw) addPack(v rowReader) error {
+	n, err1 := v.number(0)
+	sum, err2 := v.hash(1)
+	data, err3 := v.bytes(2, 1)
+	if errors.Join(err1, err2, err3) != nil {
+		return errRow
+	}
+	raw.Pack = &RawPack{Changes: int(n)}
+	if sha256.Sum256(data) == sum {
+		raw.Pack.Pack, _ = decodePack(data) // one of another version is as good as none
+	}
+	return nil
+}
+
+// RevocationNumbers returns the numbers under which revocations are stored, in
+// order. They are counted from 1.
+func (r *Reading) RevocationNumbers(ctx context.Context) (ns []int, err error) {
+	err = r.conn.query(ctx, func(v []driver.Value) error {
+		n, err := rowReader(v).number(0)
+		ns = append(ns, int(n))
+		return err
+	}, sqlRawRevoked)
+	if err != nil {
+		return ns, r.failed(ctx, "read the revocations", err)
+	}
+	return ns, nil
+}
