@@ -30,10 +30,11 @@ var layers = map[string][]string{
 	"server/compact":         {"crdt"},
 	"server/identity":        {"crdt", "crdt/transaction"},
 	"server/audit":           {"crdt", "crdt/transaction", "sync/presence"},
+	"server/inspect":         {"crdt", "crdt/transaction", "server/audit", "server/store", "sync/presence"},
 	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/audit", "server/compact", "server/identity", "server/store"},
 	"server/web":             nil,
 	"server/web/build":       nil,
-	"cmd/parley":             {"cmd/parley/internal/load", "crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/store", "server/web", "sync/client", "sync/presence", "sync/session", "sync/wire"},
+	"cmd/parley":             {"cmd/parley/internal/load", "crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/inspect", "server/store", "server/web", "sync/client", "sync/presence", "sync/session", "sync/wire"},
 
 	"cmd/parley/internal/load": {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 

@@ -27,7 +27,8 @@ const (
 	exitIncomplete  = 7   // nothing is picked for a required field
 	exitStale       = 8   // that is not what there is any more
 	exitWaiting     = 9   // not all were ready in time
-	exitInterrupted = 130 // by SIGINT or SIGTERM, while it waited; also of parley bench
+	exitDamaged     = 11  // of parley check, backup and restore: damage was found
+	exitInterrupted = 130 // by SIGINT or SIGTERM, while it waited or worked
 )
 
 // cli is the command line. Each flag can also be given in the environment, as
@@ -43,6 +44,9 @@ type cli struct {
 	Join          joinCmd          `cmd:"" help:"Follow a transaction in a terminal, and pick."`
 	Verify        verifyCmd        `cmd:"" help:"Verify a record that was exported, without any server."`
 	Serve         serveCmd         `cmd:"" help:"Run the sync server."`
+	Backup        backupCmd        `cmd:"" help:"Copy a server's data to a file, while it runs."`
+	Restore       restoreCmd       `cmd:"" help:"Put a backup into an empty data folder, once it is checked."`
+	Check         checkCmd         `cmd:"" help:"Find out whether a server's data, or a backup, is as it was written."`
 	Bench         benchCmd         `cmd:"" help:"Measure a server: how soon picks are saved and seen, and whether any are lost."`
 	Token         tokenCmd         `cmd:"" help:"Make a token, or a key to make tokens with, or check one."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`
@@ -54,7 +58,7 @@ automerge-repo's protocol, and the commands that talk to one.
 
 Exit codes: 0 done, 1 tried and did not work, 2 wrong command line or
 configuration, 3 refused by the server, 4 kept in the replica and not on the
-server yet; ready has more, see parley ready --help.`
+server yet, 11 data is damaged; ready has more, see parley ready --help.`
 
 // streams are where a command reads and writes.
 type streams struct {

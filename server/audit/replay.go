@@ -68,6 +68,33 @@ type replay struct {
 	offset  int
 }
 
+// AtError says where in a transaction something does not hold.
+type AtError struct {
+	Change     int // that is wrong, counted from 0; of the others -1
+	Resolution int // that is wrong, counted from 1; of the others 0
+	Err        error
+}
+
+func (e *AtError) Error() string {
+	if e.Resolution > 0 {
+		return fmt.Sprintf("resolution %d: %v", e.Resolution, e.Err)
+	}
+	return fmt.Sprintf("change %d: %v", e.Change, e.Err)
+}
+
+func (e *AtError) Unwrap() error { return e.Err }
+
+func atResolution(n int, err error) error { return &AtError{Change: -1, Resolution: n, Err: err} }
+
+// Check finds out whether a record could be made of a source: whether its changes
+// pass the gate and the schema, each in the name that its receipt gives, and its
+// resolutions hold, with their signatures and the roots of the log that these are
+// over. It returns the first that does not, an [*AtError] where that has a place.
+func Check(src Source, public Public) error {
+	_, err := check(src, public, nil)
+	return err
+}
+
 // check returns the account of a source, or the first thing in it that does not
 // hold. Progress is told of every change, of how many; nil: nobody asks.
 func check(src Source, public Public, progress func(done, total int)) (*account, error) {
@@ -88,7 +115,7 @@ func check(src Source, public Public, progress func(done, total int)) (*account,
 	}
 	for i := range src.Changes {
 		if err := r.step(i); err != nil {
-			return nil, fmt.Errorf("change %d: %w", i, err)
+			return nil, &AtError{Change: i, Err: err}
 		}
 		if err := r.resolve(i + 1); err != nil {
 			return nil, err
@@ -198,7 +225,7 @@ func (r *replay) openResolutions() error {
 			err = fmt.Errorf("the log had %d receipts then, and has %d in this record", opened.size, len(r.src.Changes))
 		}
 		if err != nil {
-			return fmt.Errorf("resolution %d: %w", i+1, err)
+			return atResolution(i+1, err)
 		}
 		last = opened.size
 		r.pending = append(r.pending, opened)
@@ -247,7 +274,7 @@ func (r *replay) resolve(size int) error {
 		err = r.checkCheckpoint(&opened)
 	}
 	if err != nil {
-		return fmt.Errorf("resolution %d: %w", opened.N, err)
+		return atResolution(opened.N, err)
 	}
 	r.resolutions = append(r.resolutions, opened.sealed)
 	return nil
