@@ -153,6 +153,13 @@ func (r *Reading) Integrity(ctx context.Context, quick bool) (complaints []strin
 	if err != nil {
 		return complaints, r.failed(ctx, "check the database", err)
 	}
+	page, err := r.conn.integer("PRAGMA page_size")
+	if err != nil {
+		return complaints, r.failed(ctx, "check the database", err)
+	}
+	if size := fileSize(r.path); size%page != 0 { // SQLite takes what is missing for zeros
+		complaints = append(complaints, fmt.Sprintf("the file was cut: it ends within its page %d", size/page+1))
+	}
 	orphans := make(map[string]int)
 	err = r.conn.query(ctx, func(v []driver.Value) error {
 		orphans[fmt.Sprint(v[0])]++
