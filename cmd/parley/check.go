@@ -140,9 +140,12 @@ func fileNamed(files []store.File, name string) ([]byte, error) {
 func explained(path string, err error) error {
 	var unreadable *store.UnreadableError
 	var foreign *store.ForeignError
+	var write *store.WriteError
 	switch {
 	case errors.Is(err, context.Canceled):
-		return &codedError{exitInterrupted, errors.New("interrupted")}
+		return &codedError{exitInterrupted, errors.New("interrupted, nothing was done")}
+	case errors.As(err, &write):
+		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return usagef("%v: --data names the folder of the server", strings.TrimSuffix(err.Error(), ": "+fs.ErrNotExist.Error()))
 	case errors.As(err, &unreadable):

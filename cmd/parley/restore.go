@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +75,15 @@ var errDamaged = errors.New("it is damaged")
 func (c *restoreCmd) failed(err error, report *inspect.Report) error {
 	var unreadable *store.UnreadableError
 	var notEmpty *store.NotEmptyError
+	var write *store.WriteError
+	var foreign *store.ForeignError
 	switch {
+	case errors.As(err, &write):
+		return err
+	case errors.As(err, &foreign) && foreign.Err != nil:
+		return &codedError{exitDamaged, fmt.Errorf("%s is damaged, or no backup (%w), and nothing was restored: use another", c.File, foreign.Err)}
+	case errors.As(err, &foreign):
+		return usagef("%s is no backup, but a database of another program: name a file that parley backup wrote", c.File)
 	case errors.Is(err, errDamaged):
 		return &codedError{exitDamaged, fmt.Errorf("%s is damaged, and nothing was restored: %s, the first in %s: parley check --data %s lists them; use another backup",
 			c.File, count(len(report.Faults), "fault", "faults"), report.Faults[0].Where(), c.File)}
@@ -84,8 +93,10 @@ func (c *restoreCmd) failed(err error, report *inspect.Report) error {
 		return usagef("%v", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return usagef("there is no backup %s", c.File)
+	case errors.Is(err, context.Canceled):
+		return &codedError{exitInterrupted, errors.New("interrupted, nothing was restored")}
 	}
-	return explained(c.File, err)
+	return err
 }
 
 func (r *restored) print(w io.Writer, hasPublic bool) error {

@@ -39,11 +39,16 @@ type WriteError struct {
 }
 
 func (e *WriteError) Error() string {
-	var s sqlite3.Error
-	if errors.As(e.Err, &s) && (s.Code == sqlite3.ErrFull || s.Code == sqlite3.ErrIoErr) {
-		return fmt.Sprintf("cannot write %s: %v: is the disk full? make room there, or choose another place", e.Path, e.Err)
+	var path *fs.PathError
+	var link *os.LinkError
+	err := e.Err
+	switch {
+	case errors.As(err, &path):
+		err = path.Err // the path is that of something that is gone again
+	case errors.As(err, &link):
+		err = link.Err
 	}
-	return fmt.Sprintf("cannot write %s: %v: make room there, or choose another place", e.Path, e.Err)
+	return fmt.Sprintf("cannot write %s: %v: make room there, or choose another place", e.Path, err)
 }
 
 func (e *WriteError) Unwrap() error { return e.Err }

@@ -92,8 +92,8 @@ func newSite(dir string) (_ *site, err error) {
 		return nil, &WriteError{Path: dir, Err: err}
 	}
 	defer func() {
-		if err != nil && s.made != "" {
-			_ = os.RemoveAll(s.made)
+		if err != nil {
+			s.unmake()
 		}
 	}()
 	if err := s.isEmpty(); err != nil {
@@ -188,16 +188,21 @@ func (s *site) finish(files []File) error {
 
 // leave gives the folder back: as it was before, if it failed.
 func (s *site) leave(failed bool) error {
-	var err error
-	switch {
-	case failed && s.made != "":
-		err = os.RemoveAll(s.made)
-	case failed:
-		err = errors.Join(s.clear(), os.Remove(filepath.Join(s.dir, lockName)))
-	default:
-		err = os.RemoveAll(s.work)
+	if !failed {
+		return errors.Join(os.RemoveAll(s.work), s.lock.release())
 	}
-	return errors.Join(err, s.lock.release())
+	err := errors.Join(s.clear(), os.Remove(filepath.Join(s.dir, lockName)), s.lock.release())
+	s.unmake()
+	return err
+}
+
+// unmake removes the folders that were made, unless there is something in them.
+func (s *site) unmake() {
+	for dir := s.dir; s.made != "" && len(dir) >= len(s.made); dir = filepath.Dir(dir) {
+		if os.Remove(dir) != nil {
+			return
+		}
+	}
 }
 
 // copyFile copies a file in parts, so that it can be given up.
