@@ -119,6 +119,7 @@ func TestDamage(t *testing.T) {
 		{"all of a document", "DELETE FROM change WHERE " + inPlain + "; DELETE FROM pack WHERE " + inPlain + "; DELETE FROM snapshot WHERE " + inPlain, true,
 			[]string{": nothing is stored of it, not even a change"}},
 		{"the storage id", "DELETE FROM meta", true, []string{"the storage id is missing"}},
+		{"a table", "DROP TABLE pack", true, []string{"the schema: the table pack is missing", "its pack: it cannot be read: no such table"}},
 		{"a table of others", "CREATE TABLE theirs (x)", true, []string{"the schema: the table theirs is not of parley's making"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -103,10 +103,6 @@ func writing(ctx context.Context, path string, err error) error {
 	if errors.As(err, &unreadable) {
 		return err
 	}
-	var s sqlite3.Error
-	if errors.As(err, &s) && (s.Code == sqlite3.ErrCorrupt || s.Code == sqlite3.ErrNotADB) {
-		return &UnreadableError{Doing: "read what was copied", Err: err}
-	}
 	return &WriteError{Path: path, Err: err}
 }
 
@@ -177,7 +173,7 @@ func (r *Reading) copyTo(ctx context.Context, path string, progress func(done, t
 		err = errors.Join(err, end)
 	}()
 	if _, err := r.conn.integer(sqlCountDocuments); err != nil { // begins to read
-		return r.failed(ctx, "read the store", err)
+		return r.failed(ctx, "count the documents", err)
 	}
 	return copyPages(ctx, to, r.conn, progress)
 }
@@ -194,12 +190,12 @@ func copyPages(ctx context.Context, to, from *conn, progress func(done, total in
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	for left := -1; ; left = b.Remaining() {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		done, err := b.Step(pagesAtOnce)
 		if err != nil || done {
 			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 		if b.Remaining() == left { // busy, which it does not say
 			time.Sleep(time.Millisecond)
@@ -235,7 +231,7 @@ func mark(path string, version int, files []File) (_ *Contents, err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
 	held, err := contents(c, version)
 	if err != nil {
-		return nil, err
+		return nil, damaged("count what was copied", err)
 	}
 	held.Made = time.Now().UnixMilli()
 	if _, err := c.exec("BEGIN IMMEDIATE"); err != nil {

@@ -13,3 +13,15 @@ var Connect = openSQLite
 
 // DatabaseName is the database's file in the data folder.
 const DatabaseName = databaseName
+
+// Lock is a folder's, taken beside the store.
+type Lock struct{ *folderLock }
+
+// LockFolder takes the lock that a store takes.
+func LockFolder(dir string) (Lock, error) {
+	l, err := lockFolder(dir)
+	return Lock{l}, err
+}
+
+// Release gives it back.
+func (l Lock) Release() error { return l.release() }

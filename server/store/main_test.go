@@ -16,6 +16,10 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	case "write":
 		os.Exit(childWrites(os.Args[1], os.Args[2]))
+	case "backup":
+		os.Exit(childBacksUp(os.Args[1], os.Args[2]))
+	case "restore":
+		os.Exit(childRestores(os.Args[1], os.Args[2]))
 	case "limit":
 		os.Exit(childMeetsLimit(os.Args[1]))
 	}

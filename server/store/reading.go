@@ -180,11 +180,16 @@ func (r *Reading) failed(ctx context.Context, doing string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // rather than SQLite's "interrupted"
 	}
-	var e sqlite3.Error
-	if errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB) {
-		return &UnreadableError{Doing: doing, Err: err}
+	return damaged(doing, err)
+}
+
+// damaged makes an error of what is in a database, unless it has to do with the
+// disk or the machine.
+func damaged(doing string, err error) error {
+	if transient(err) {
+		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return &UnreadableError{Doing: doing, Err: err}
 }
 
 // Differences says how the schema differs from what it was made as: the triggers
@@ -411,6 +416,9 @@ func (r *Reading) document(ctx context.Context, key int64, id crdt.DocumentID) (
 		err := r.conn.query(ctx, func(v []driver.Value) error { return table.row(rowReader(v)) }, table.query, key)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if err != nil && transient(err) {
+			return nil, fmt.Errorf("read document %s: %w", id, err)
 		}
 		if err != nil {
 			raw.Unread = append(raw.Unread, Unread{What: table.name, Err: err})

@@ -252,43 +252,35 @@ func unmark(path string, said Contents) (_ *unmarked, err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
 	version, err := c.integer("PRAGMA user_version")
 	if err != nil {
-		return nil, damaged(err)
+		return nil, damaged("make a store of the backup", err)
 	}
 	held, err := contents(c, int(version))
 	if err != nil {
-		return nil, damaged(err)
+		return nil, damaged("make a store of the backup", err)
 	}
 	if held.Documents != said.Documents || held.Changes != said.Changes {
-		return nil, damaged(fmt.Errorf("it holds %d documents with %d changes, and held %d with %d when it was made",
+		return nil, damaged("count what is in it", fmt.Errorf("it holds %d documents with %d changes, and held %d with %d when it was made",
 			held.Documents, held.Changes, said.Documents, said.Changes))
 	}
 	u := &unmarked{}
 	if u.files, err = readFiles(c); err != nil {
-		return nil, damaged(err)
+		return nil, damaged("make a store of the backup", err)
 	}
 	for _, f := range u.files {
 		u.Files = append(u.Files, f.Name)
 	}
 	if err := c.script(fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; COMMIT", sqlUnmark, applicationID)); err != nil {
-		return nil, damaged(err)
+		return nil, damaged("make a store of the backup", err)
 	}
 	if err := migrate(c, int(version)); err != nil {
-		return nil, damaged(err)
+		return nil, damaged("make a store of the backup", err)
 	}
 	if u.StorageID, err = storageID(c); err != nil {
-		return nil, damaged(err)
+		return nil, damaged("make a store of the backup", err)
 	}
 	said.Newest = held.Newest
 	u.Contents = said
 	return u, nil
-}
-
-// damaged is an error over what a backup holds.
-func damaged(err error) error {
-	if transient(err) {
-		return err
-	}
-	return &UnreadableError{Doing: "the backup is damaged", Err: err}
 }
 
 // unfinished reports whether a backup was being put into a folder when that was
