@@ -3,6 +3,7 @@
 # make test   every test: Go with the race detector, real JavaScript clients, a real browser, the binary
 # make test-go, test-js, test-web: parts of that
 # make bench  Go benchmarks; make fuzz: every fuzz target for FUZZTIME each
+# make soak   the simulation of clients, server, network and disk, with new seeds for SOAK seconds
 # On a fresh machine with Go, gcc, Node and npm these do all the set-up.
 
 SHELL := bash
@@ -11,6 +12,7 @@ SHELL := bash
 LISTEN   ?= 127.0.0.1:8080
 DATA     ?= tmp/run
 FUZZTIME ?= 1m
+SOAK     ?= 600
 COUNT    ?= 1
 BENCH    ?= .
 
@@ -19,7 +21,7 @@ WEB     := server/web
 PAGE    := $(WEB)/page/dist/transaction.html.gz
 BIN     := bin/parley
 
-.PHONY: run web page test test-go test-js test-web lint bench fuzz clean binary
+.PHONY: run web page test test-go test-js test-web lint bench fuzz soak clean binary
 
 run: page
 	@$(MAKE) --no-print-directory binary
@@ -85,6 +87,9 @@ bench:
 
 fuzz:
 	@.ci/fuzz $(FUZZTIME)
+
+soak:
+	@PARLEY_SOAK=$(SOAK) go test -timeout 0 -count 1 -v -run '^TestSoak$$' ./sync/session/sim
 
 clean:
 	@rm -rf bin tmp $(INTEROP)/node_modules $(WEB)/node_modules $(WEB)/dist

@@ -44,6 +44,7 @@ var layers = map[string][]string{
 	"crdt/historytest":                {"crdt/internal/engine"},
 	"server/servertest":               {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 	"server/store/storetest":          {"crdt", "server/store"},
+	"sync/session/sim":                nil,
 }
 
 // pure packages do no IO, read no clock, start no goroutine, take no lock.
