@@ -121,7 +121,7 @@ func (d *document) changes(rows []store.RawChange) *history {
 	}
 	if built > 0 {
 		h.whole = false
-		d.report.note("document %s: %d more changes build on what is damaged or missing", d.id, built)
+		d.report.note("document %s: on what is damaged or missing there build more changes, %d", d.id, built)
 	}
 	return h
 }
