@@ -221,9 +221,9 @@ func (c *conn) handle(ev session.Event) bool {
 	case session.Joined:
 		return c.join(ev)
 	case session.Reply:
-		c.send(ev.Frame, frameOther)
+		c.send(ev.Frame, frameOther, nil)
 		if ev.Next != nil {
-			c.send(ev.Next, frameEphemeral)
+			c.send(ev.Next, frameEphemeral, nil)
 		}
 	case session.Deliver:
 		return c.deliver(ev)
@@ -247,7 +247,7 @@ func (c *conn) join(ev session.Joined) bool {
 	}
 	c.srv.counters.joins.Add(1)
 	c.srv.log.Debug("joined", "conn", c.id)
-	c.send(ev.Reply, frameOther)
+	c.send(ev.Reply, frameOther, nil)
 	return true
 }
 
@@ -370,8 +370,8 @@ func (c *conn) farewell(end session.Close) {
 }
 
 // send queues a frame; a client that does not take its answers is cut off.
-func (c *conn) send(frame []byte, kind frameKind) {
-	if !c.out.put(frame, kind) {
+func (c *conn) send(frame []byte, kind frameKind, from *document) {
+	if !c.out.put(frame, kind, from) {
 		c.end(session.Close{Code: session.CloseOverloaded, Reason: "answers pile up unread"})
 	}
 }

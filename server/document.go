@@ -191,6 +191,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		d.takeSnapshot(p.compacted)
 		return 1
 	case p.writable != nil:
+		if p.writable.out.wasRobbed(d) {
+			d.stepWith(&session.DroppedInput{Conn: p.writable.id})
+		}
 		d.fill(p.writable)
 		return 0
 	case p.tick:
@@ -226,6 +229,7 @@ func (d *document) apply(p *posted) (unpin int) {
 // rest frees what is only needed while something happens.
 func (d *document) rest() {
 	if d.machine != nil {
+		d.considerSnapshot(true) // who comes now is a cold client
 		d.machine.Rest()
 	}
 	if len(d.out) == 0 {
@@ -292,7 +296,7 @@ func (d *document) perform() {
 			}
 		case session.Send:
 			if c, ok := d.conns[out.Conn]; ok {
-				c.send(out.Frame, kindOfSend(out))
+				c.send(out.Frame, kindOfSend(out), d)
 			}
 		case session.Held:
 			if c, ok := d.conns[out.Conn]; ok {
@@ -341,7 +345,7 @@ func (d *document) fill(c *conn) {
 		return
 	}
 	if frame := d.machine.Pull(c.id); frame != nil {
-		c.send(frame, frameSync)
+		c.send(frame, frameSync, d)
 	}
 }
 

@@ -36,6 +36,7 @@ type outbox struct {
 	dropBytes int // of the droppable ones
 	dropped   int
 	waiting   []*document // have something for this connection once there is room
+	robbed    []*document // of frames that were dropped; they are told when there is room
 	ended     bool
 	end       session.Close
 }
@@ -43,6 +44,7 @@ type outbox struct {
 type outFrame struct {
 	data []byte
 	kind frameKind
+	from *document // nil: none that would have to know that it was dropped
 }
 
 // newOutbox returns an outbox whose writer is write. It takes until take says that
@@ -59,15 +61,29 @@ func (o *outbox) reserve(d *document) bool {
 	if o.bytes < outboxBytes && len(o.frames) < outboxFrames {
 		return true
 	}
+	o.wait(d)
+	return false
+}
+
+// wait is called with the lock held.
+func (o *outbox) wait(d *document) {
 	if !slices.Contains(o.waiting, d) {
 		o.waiting = append(o.waiting, d)
 	}
-	return false
+}
+
+// wasRobbed reports, once, whether frames of d's were dropped.
+func (o *outbox) wasRobbed(d *document) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before := len(o.robbed)
+	o.robbed = slices.DeleteFunc(o.robbed, func(r *document) bool { return r == d })
+	return len(o.robbed) < before
 }
 
 // put adds a frame and reports whether the connection is keeping up. Ephemeral
 // frames may be dropped.
-func (o *outbox) put(data []byte, kind frameKind) bool {
+func (o *outbox) put(data []byte, kind frameKind, from *document) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ended {
@@ -76,7 +92,7 @@ func (o *outbox) put(data []byte, kind frameKind) bool {
 	if len(o.frames) >= maxReplies {
 		return false
 	}
-	o.frames = append(o.frames, outFrame{data, kind})
+	o.frames = append(o.frames, outFrame{data, kind, from})
 	o.bytes += len(data)
 	if kind == frameEphemeral {
 		o.droppable++
@@ -91,6 +107,12 @@ func (o *outbox) put(data []byte, kind frameKind) bool {
 
 func (o *outbox) dropOldest() {
 	i := slices.IndexFunc(o.frames, func(f outFrame) bool { return f.kind == frameEphemeral })
+	if from := o.frames[i].from; from != nil {
+		if !slices.Contains(o.robbed, from) {
+			o.robbed = append(o.robbed, from)
+		}
+		o.wait(from)
+	}
 	o.bytes -= len(o.frames[i].data)
 	o.dropBytes -= len(o.frames[i].data)
 	o.frames = slices.Delete(o.frames, i, i+1)
@@ -116,7 +138,7 @@ func (o *outbox) fail() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.ended = true
-	o.frames, o.waiting = nil, nil
+	o.frames, o.waiting, o.robbed = nil, nil, nil
 }
 
 // start is called with the lock held.

@@ -196,9 +196,11 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 	case *RemoteHeadsInput:
 		out = d.learnRemoteHeads(now, in, out)
 	case *SubscribeInput:
-		out = d.subscribe(in, out)
+		out = d.subscribe(now, in, out)
 	case *GoneInput:
 		out = d.leave(now, in, out)
+	case *DroppedInput:
+		out = d.repeat(now, in.Conn, out)
 	case *MeasuredInput:
 		out = d.inRoom(now, presence.Measured{Conn: presence.Conn(in.Conn), RoundTrip: in.RoundTrip}, out)
 	case *SettingsComingInput:

@@ -56,6 +56,10 @@ type GoneInput struct {
 	Goodbye bool
 }
 
+// DroppedInput says that droppable frames for a connection were dropped, and that
+// there is room again.
+type DroppedInput struct{ Conn ConnID }
+
 // MeasuredInput is a connection's round trip time, measured just now.
 type MeasuredInput struct {
 	Conn      ConnID
@@ -95,6 +99,7 @@ func (*EphemeralInput) input()      {}
 func (*RemoteHeadsInput) input()    {}
 func (*SubscribeInput) input()      {}
 func (*GoneInput) input()           {}
+func (*DroppedInput) input()        {}
 func (*MeasuredInput) input()       {}
 func (*SettingsComingInput) input() {}
 func (*SettingsInput) input()       {}
@@ -125,8 +130,9 @@ type Pending struct{ Conn ConnID }
 type Send struct {
 	Conn  ConnID
 	Frame []byte
-	// Droppable frames may be dropped, oldest first, when Conn is slow:
-	// ephemeral messages carry no promise.
+	// Droppable frames may be dropped, oldest first, when Conn is slow: ephemeral
+	// messages carry no promise. A [DroppedInput] says so: the last of them may
+	// have been how it stands.
 	Droppable bool
 }
 

@@ -80,7 +80,7 @@ func (d *Document) learn(from ConnID, heads wire.RemoteHeads, out []Output) []Ou
 
 // subscribe changes what a connection wants to hear of, and tells it what is
 // known already.
-func (d *Document) subscribe(in *SubscribeInput, out []Output) []Output {
+func (d *Document) subscribe(now time.Time, in *SubscribeInput, out []Output) []Output {
 	p := d.peers[in.From.Conn]
 	for _, store := range in.Remove {
 		delete(p.remotes, store)
@@ -88,6 +88,9 @@ func (d *Document) subscribe(in *SubscribeInput, out []Output) []Output {
 	for _, store := range in.Add {
 		if len(p.remotes) >= maxSubscriptions {
 			break
+		}
+		if _, known := d.remote[store]; !known && store == d.cfg.Storage && d.Graph().Durable() > 0 {
+			out = d.learnOwnHeads(now, out) // nothing was stored since it was loaded
 		}
 		if p.remotes == nil {
 			p.remotes = make(map[wire.StorageID]struct{})

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -70,6 +71,21 @@ func (d *Document) announce(m presence.Send, out []Output) []Output {
 		}
 	}
 	return out
+}
+
+// repeat tells a connection anew what frames that were dropped may have told it:
+// how it stands, and what it subscribed to.
+func (d *Document) repeat(now time.Time, conn ConnID, out []Output) []Output {
+	p, ok := d.peers[conn]
+	if !ok {
+		return out
+	}
+	for _, store := range slices.Sorted(maps.Keys(p.remotes)) {
+		if heads, known := d.remote[store]; known {
+			out = append(out, d.tellRemoteHeads(p, heads))
+		}
+	}
+	return d.inRoom(now, presence.Heard{Conn: presence.Conn(conn), Message: presence.Ask{}}, out)
 }
 
 // hear takes a message of a client's that is addressed to us.

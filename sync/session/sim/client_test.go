@@ -110,6 +110,8 @@ func (c *client) receive(m wire.Message) {
 		if r := c.replica(m.DocumentID); r != nil {
 			r.receive(m.Data)
 		}
+	case *wire.RemoteHeadsChanged:
+		c.replica(m.DocumentID).safe = m.NewHeads[0].Heads // it asked for one store's
 	case *wire.Ephemeral:
 		c.hear(m)
 	}

@@ -51,14 +51,15 @@ type conn struct {
 type outbox struct {
 	frames           []outFrame
 	bytes, droppable int
-	waiting          []*document
+	waiting          []*document // have something for this connection once there is room
+	robbed           []*document // of frames that were dropped
 	ended            bool
 	end              session.Close
 }
 
 type outFrame struct {
-	packet    packet
-	droppable bool
+	packet packet
+	from   *document // of a droppable frame
 }
 
 // receive is what the reader does with a frame.
@@ -74,10 +75,7 @@ func (c *conn) receive(frame []byte) {
 			c.deaf = true
 		}
 	case session.Reply:
-		c.send(ev.Frame, false)
-		if ev.Next != nil {
-			c.send(ev.Next, true)
-		}
+		c.send(ev.Frame, nil)
 	case session.Deliver:
 		c.deliver(ev)
 	case session.Subscribe:
@@ -118,7 +116,8 @@ func (c *conn) measured(trip time.Duration) {
 }
 
 // send queues a frame; a client that does not take its answers is cut off.
-func (c *conn) send(frame []byte, droppable bool) {
+// A document from whose frames some are dropped is told so when there is room.
+func (c *conn) send(frame []byte, from *document) {
 	m := c.srv.w.model.told(c, frame)
 	o := &c.out
 	if o.ended {
@@ -128,17 +127,40 @@ func (c *conn) send(frame []byte, droppable bool) {
 		c.end(session.Close{Code: session.CloseOverloaded, Reason: "answers pile up unread"})
 		return
 	}
-	o.frames = append(o.frames, outFrame{packet{data: frame, message: m}, droppable})
+	o.frames = append(o.frames, outFrame{packet{data: frame, message: m}, from})
 	o.bytes += len(frame)
-	if droppable {
+	if from != nil {
 		o.droppable++
 	}
 	for o.droppable > maxDroppable {
-		i := slices.IndexFunc(o.frames, func(f outFrame) bool { return f.droppable })
-		o.bytes -= len(o.frames[i].packet.data)
-		o.frames = slices.Delete(o.frames, i, i+1)
-		o.droppable--
+		o.dropOldest()
 	}
+}
+
+func (o *outbox) dropOldest() {
+	i := slices.IndexFunc(o.frames, func(f outFrame) bool { return f.from != nil })
+	from := o.frames[i].from
+	o.bytes -= len(o.frames[i].packet.data)
+	o.frames = slices.Delete(o.frames, i, i+1)
+	o.droppable--
+	if !slices.Contains(o.robbed, from) {
+		o.robbed = append(o.robbed, from)
+	}
+	o.wait(from)
+}
+
+// wait tells d when there is room.
+func (o *outbox) wait(d *document) {
+	if !slices.Contains(o.waiting, d) {
+		o.waiting = append(o.waiting, d)
+	}
+}
+
+// wasRobbed reports, once, whether frames of d's were dropped.
+func (o *outbox) wasRobbed(d *document) bool {
+	before := len(o.robbed)
+	o.robbed = slices.DeleteFunc(o.robbed, func(r *document) bool { return r == d })
+	return len(o.robbed) < before
 }
 
 // reserve reports whether there is room for a sync frame. If there is not, d is
@@ -147,9 +169,7 @@ func (o *outbox) reserve(d *document) bool {
 	if o.bytes < outboxBytes && len(o.frames) < outboxFrames {
 		return true
 	}
-	if !slices.Contains(o.waiting, d) {
-		o.waiting = append(o.waiting, d)
-	}
+	o.wait(d)
 	return false
 }
 

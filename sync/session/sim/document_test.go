@@ -111,6 +111,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		p.ask()
 		return 1
 	case p.writable != nil:
+		if p.writable.out.wasRobbed(d) {
+			d.step(&session.DroppedInput{Conn: p.writable.id})
+		}
 		d.fill(p.writable)
 		return 0
 	case p.snapshot != nil:
@@ -201,7 +204,7 @@ func (d *document) perform() {
 			}
 		case session.Send:
 			if c, ok := d.conns[o.Conn]; ok {
-				c.send(o.Frame, o.Droppable)
+				c.send(o.Frame, droppable(d, o))
 			}
 		case session.Held:
 			if c, ok := d.conns[o.Conn]; ok {
@@ -250,8 +253,16 @@ func (d *document) fill(c *conn) {
 	}
 	d.srv.w.steps++
 	if frame := d.machine.Pull(c.id); frame != nil {
-		c.send(frame, false)
+		c.send(frame, nil)
 	}
+}
+
+// droppable returns whose frame is dropped, nil if it may not be.
+func droppable(d *document, s session.Send) *document {
+	if s.Droppable {
+		return d
+	}
+	return nil
 }
 
 // load reads the document from the disk.

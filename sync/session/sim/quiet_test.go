@@ -123,6 +123,9 @@ func (w *world) verifyReplica(r *replica) {
 		_, refused := r.refused[h]
 		w.must(s.has(h) || refused, "not stored", "%s of %s: nobody was told why", w.model.changes[h].name, r)
 	}
+	if r.c.store && len(s.rows) > 0 {
+		w.must(slices.Equal(r.safe, s.heads(w.model)), "remote heads", "%s was told that %s is stored, where %s is", r, w.model.names(r.safe), w.model.names(s.heads(w.model)))
+	}
 	if r.tx != nil && r.inStep() {
 		for _, field := range fields {
 			picks := w.model.picksOf(r.topic, r.graph.Heads(), field)

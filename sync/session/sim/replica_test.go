@@ -30,6 +30,7 @@ type replica struct {
 	// Of this connection.
 	opened  bool
 	roster  *presence.Roster        // the last one
+	safe    []crdt.Hash             // what the server's store has, if it subscribed to that
 	gone    bool                    // it said that its user leaves
 	refused map[crdt.Hash]crdt.Code // what the server said that it refuses
 }
@@ -46,7 +47,7 @@ func (r *replica) String() string { return fmt.Sprintf("%s's %s", r.c, r.topic.n
 
 // disconnected forgets what was of the connection.
 func (r *replica) disconnected() {
-	r.opened, r.roster, r.gone = false, nil, false
+	r.opened, r.roster, r.safe, r.gone = false, nil, nil, false
 	clear(r.refused)
 	kept := r.state.Encode()
 	r.state = protocol.State{}

@@ -132,7 +132,7 @@ func (s *server) join(c *conn, ev session.Joined) bool {
 	if older != nil {
 		older.end(session.Close{Code: session.CloseReplaced, Reason: "joined on a newer connection"})
 	}
-	c.send(ev.Reply, false)
+	c.send(ev.Reply, nil)
 	return true
 }
 
