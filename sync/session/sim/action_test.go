@@ -64,6 +64,7 @@ const (
 	// Time.
 	wait
 	flow
+	meet
 
 	numKinds
 )
@@ -114,11 +115,12 @@ var kinds = [numKinds]struct {
 	commit:     {"commit", 40, false, func(w *world, _ action) { w.disk.finish(done) }},
 	failCommit: {"fail-commit", 1, true, func(w *world, _ action) { w.disk.finish(failed) }},
 	loseAnswer: {"lose-answer", 1, true, func(w *world, _ action) { w.disk.finish(failedButStored) }},
-	runFull:    {"run-full", 1, true, func(w *world, _ action) { w.disk.full = true }},
+	runFull:    {"run-full", 2, true, func(w *world, _ action) { w.disk.full = true }},
 	makeRoom:   {"make-room", 3, false, func(w *world, _ action) { w.disk.full = false }},
 
 	wait: {"wait", 10, false, (*world).wait},
 	flow: {"flow", 2, false, (*world).flow},
+	meet: {"meet", 3, false, (*world).meet},
 }
 
 func byClient(do func(*client)) func(*world, action) {

@@ -75,7 +75,7 @@ func (c *conn) receive(frame []byte) {
 			c.deaf = true
 		}
 	case session.Reply:
-		c.send(ev.Frame, nil)
+		c.reply(ev.Frame)
 	case session.Deliver:
 		c.deliver(ev)
 	case session.Subscribe:
@@ -115,10 +115,13 @@ func (c *conn) measured(trip time.Duration) {
 	}
 }
 
-// send queues a frame; a client that does not take its answers is cut off.
-// A document from whose frames some are dropped is told so when there is room.
-func (c *conn) send(frame []byte, from *document) {
-	m := c.srv.w.model.told(c, frame)
+// reply queues what the connection's own machine says.
+func (c *conn) reply(frame []byte) {
+	c.send(packet{data: frame, message: c.srv.w.model.told(c, frame)}, nil)
+}
+
+// send queues a frame; a client that does not take its answers is cut off. A document from whose frames some are dropped is told so when there is room.
+func (c *conn) send(p packet, from *document) {
 	o := &c.out
 	if o.ended {
 		return
@@ -127,8 +130,8 @@ func (c *conn) send(frame []byte, from *document) {
 		c.end(session.Close{Code: session.CloseOverloaded, Reason: "answers pile up unread"})
 		return
 	}
-	o.frames = append(o.frames, outFrame{packet{data: frame, message: m}, from})
-	o.bytes += len(frame)
+	o.frames = append(o.frames, outFrame{p, from})
+	o.bytes += len(p.data)
 	if from != nil {
 		o.droppable++
 	}

@@ -17,9 +17,6 @@ var (
 	errChainBroken = errors.New("a batch that this one builds on was not stored")
 )
 
-// maxWaiting is how many batches may wait for the disk.
-const maxWaiting = 24
-
 // disk is the store (server/store): what is on it, and what waits to be.
 type disk struct {
 	w    *world
@@ -27,6 +24,7 @@ type disk struct {
 
 	waiting []entry
 	refused []entry // to be told so
+	room    int     // for those that wait
 	current []entry // one transaction, under way
 	full    bool    // what is under way is tried again and again
 }
@@ -72,7 +70,7 @@ func (c *chain) fail(err error) {
 }
 
 func newDisk(w *world) *disk {
-	d := &disk{w: w, docs: make(map[*topic]*stored)}
+	d := &disk{w: w, room: w.plan.backlog, docs: make(map[*topic]*stored)}
 	for i := range w.plan.topics {
 		t := &w.plan.topics[i]
 		d.docs[t] = &stored{index: make(map[crdt.Hash]int), settings: t.settings}
@@ -85,7 +83,7 @@ func (d *disk) append(e entry) {
 	switch {
 	case e.chain.failed != nil:
 		d.refuse(e, errChainBroken)
-	case len(d.waiting) >= maxWaiting:
+	case len(d.waiting) >= d.room:
 		d.refuse(e, errOverloaded)
 	default:
 		d.waiting = append(d.waiting, e)

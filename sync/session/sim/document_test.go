@@ -29,10 +29,11 @@ type document struct {
 	machine  *session.Document // nil until loaded
 	broken   bool
 	conns    map[session.ConnID]*conn
-	settings presence.Settings // on disk
-	coming   int               // how many others are on their way there
-	checked  int               // changes that the model has compared with the disk's
-	actor    crdt.ActorID      // with which the server writes
+	here     map[session.ConnID]*conn // of those, the ones whose users are here by them
+	settings presence.Settings        // on disk
+	coming   int                      // how many others are on their way there
+	checked  int                      // changes that the model has compared with the disk's
+	actor    crdt.ActorID             // with which the server writes
 	out      []session.Output
 }
 
@@ -61,7 +62,7 @@ type settled struct {
 }
 
 func newDocument(s *server, id crdt.DocumentID) *document {
-	d := &document{srv: s, id: id, chain: &chain{}, conns: make(map[session.ConnID]*conn), idleSince: s.w.now}
+	d := &document{srv: s, id: id, chain: &chain{}, conns: make(map[session.ConnID]*conn), here: make(map[session.ConnID]*conn), idleSince: s.w.now}
 	for i := range s.w.plan.topics {
 		if t := &s.w.plan.topics[i]; t.id == id {
 			d.topic = t
@@ -98,10 +99,12 @@ func (d *document) run() bool {
 func (d *document) apply(p *posted) (unpin int) {
 	switch {
 	case p.gone != nil:
+		delete(d.here, p.gone.id)
 		d.step(&session.GoneInput{Conn: p.gone.id, Goodbye: p.gone.goodbye})
 		delete(d.conns, p.gone.id)
 		return 1
 	case p.barred != nil:
+		delete(d.here, p.barred.id)
 		d.step(&session.GoneInput{Conn: p.barred.id, Goodbye: p.barred.expelled})
 		return 1
 	case p.settled != nil:
@@ -139,7 +142,7 @@ func (d *document) apply(p *posted) (unpin int) {
 	case p.from.barred:
 		return 0
 	}
-	d.conns[p.from.id] = p.from
+	d.conns[p.from.id], d.here[p.from.id] = p.from, p.from
 	d.step(p.input)
 	return 0
 }
@@ -151,9 +154,26 @@ func (d *document) step(in session.Input) {
 	d.srv.w.steps++
 	before := len(d.out)
 	d.out = d.machine.Step(d.srv.w.now, in, d.out)
-	for _, o := range d.out[before:] {
-		if seal, ok := o.(session.Seal); ok {
-			d.srv.w.model.sealing(d, &seal.Resolution)
+	d.check(before)
+}
+
+// said is a frame that the model has looked at.
+type said struct {
+	session.Send
+	message wire.Message
+}
+
+// check shows the model what the machine has asked for, at once: later it would not
+// know what that was said of.
+func (d *document) check(from int) {
+	for i, o := range d.out[from:] {
+		switch o := o.(type) {
+		case session.Seal:
+			d.srv.w.model.sealing(d, &o.Resolution)
+		case session.Send:
+			if c, ok := d.conns[o.Conn]; ok {
+				d.out[from+i] = said{o, d.srv.w.model.told(c, o.Frame)}
+			}
 		}
 	}
 }
@@ -202,9 +222,9 @@ func (d *document) perform() {
 			if c, ok := d.conns[o.Conn]; ok {
 				d.fill(c)
 			}
-		case session.Send:
+		case said:
 			if c, ok := d.conns[o.Conn]; ok {
-				c.send(o.Frame, droppable(d, o))
+				c.send(packet{data: o.Frame, message: o.message}, droppable(d, o))
 			}
 		case session.Held:
 			if c, ok := d.conns[o.Conn]; ok {
@@ -253,12 +273,12 @@ func (d *document) fill(c *conn) {
 	}
 	d.srv.w.steps++
 	if frame := d.machine.Pull(c.id); frame != nil {
-		c.send(frame, nil)
+		c.send(packet{data: frame, message: d.srv.w.model.told(c, frame)}, nil)
 	}
 }
 
 // droppable returns whose frame is dropped, nil if it may not be.
-func droppable(d *document, s session.Send) *document {
+func droppable(d *document, s said) *document {
 	if s.Droppable {
 		return d
 	}
@@ -274,8 +294,9 @@ func (d *document) load() {
 	d.machine = session.NewDocument(d.id, &d.srv.docConfig, stored, wire.SessionID(d.srv.w.name("life")))
 }
 
-// put makes fields and settings what a host asked for (server/transactions.go).
-func (d *document) put(settings presence.Settings) {
+// put makes a field what a host asked for, and the transaction if there is none
+// (server/transactions.go).
+func (d *document) put() {
 	w := d.srv.w
 	state, err := d.machine.Transaction()
 	w.must(err == nil, "transaction", "%v", err)
@@ -296,15 +317,15 @@ func (d *document) put(settings presence.Settings) {
 	w.must(err == nil, "edit", "%v", err)
 	w.model.made(c, &made{topic: d.topic, user: holly.User, defines: field, required: required, fields: []string{field}})
 	w.steps++
+	before := len(d.out)
 	out, refusal := d.machine.Write(w.now, holly, append(changes, c), d.out)
-	if d.out = out; refusal != nil {
-		w.must(refusal.Code == presence.CodeSealed, "refused", "the host's fields: %v", refusal)
-		if w.dice.IntN(2) == 0 {
-			return
-		}
-		settings.Policy = presence.Reopen
-	}
-	d.perform()
+	d.out = out
+	d.check(before)
+	w.must(refusal == nil || refusal.Code == presence.CodeSealed, "refused", "the host's fields: %v", refusal)
+}
+
+// set makes the settings what a host asked for, behind the changes made before.
+func (d *document) set(settings presence.Settings) {
 	d.coming++
 	d.step(&session.SettingsComingInput{})
 	d.perform() // the changes before

@@ -3,7 +3,6 @@ package sim
 import (
 	"cmp"
 	"fmt"
-	"math/bits"
 	"slices"
 
 	"parley/crdt"
@@ -50,13 +49,6 @@ type made struct {
 type past []uint64
 
 func (p past) has(i int) bool { return i/64 < len(p) && p[i/64]&(1<<(i%64)) != 0 }
-
-func (p past) count() (n int) {
-	for _, word := range p {
-		n += bits.OnesCount64(word)
-	}
-	return n
-}
 
 func (p *past) add(i int) {
 	for len(*p) <= i/64 {

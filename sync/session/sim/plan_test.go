@@ -17,6 +17,7 @@ type plan struct {
 	topics  []topic
 	grace   time.Duration
 	room    int // for bytes in a link
+	backlog int // batches that may wait for the disk
 	actions int
 	weights [numKinds]int
 	absent  []bool // clients that a shrunk run does without
@@ -63,7 +64,7 @@ func newPlan(seed uint64) (*plan, *rand.Rand) {
 	dice := rand.New(rand.NewPCG(seed, 0))
 	p := &plan{
 		seed: seed, grace: time.Duration(500+dice.IntN(8000)) * time.Millisecond,
-		room: 256 << dice.IntN(6), actions: 200 << dice.IntN(4),
+		room: 256 << dice.IntN(6), backlog: 1 << dice.IntN(6), actions: 200 << dice.IntN(4),
 	}
 	for i := range 2 + dice.IntN(6) {
 		who := users[i%2]

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -35,7 +36,7 @@ func (w *world) end() {
 
 // settle repairs everything and waits until nothing more happens.
 func (w *world) settle() {
-	w.disk.full = false
+	w.disk.full, w.disk.room = false, math.MaxInt
 	frames := w.model.counts.frames
 	end := w.now.Add(patience)
 	for rounds := 0; ; rounds++ {

@@ -132,7 +132,7 @@ func (s *server) join(c *conn, ev session.Joined) bool {
 	if older != nil {
 		older.end(session.Close{Code: session.CloseReplaced, Reason: "joined on a newer connection"})
 	}
-	c.send(ev.Reply, nil)
+	c.reply(ev.Reply)
 	return true
 }
 
@@ -153,13 +153,16 @@ func (s *server) beat() {
 	}
 }
 
-// put is what a host asks for by HTTP: fields and settings.
+// put is what a host asks for by HTTP: a field, settings, or both.
 func (s *server) put(t *topic) {
 	d := s.open(t.id)
-	settings := newSettings(s.w.dice)
+	settings, what := newSettings(s.w.dice), s.w.dice.IntN(3)
 	d.post(posted{ask: func() {
-		if !d.broken {
-			d.put(settings)
+		if !d.broken && what != 0 {
+			d.put()
+		}
+		if !d.broken && what != 1 {
+			d.set(settings)
 		}
 	}})
 }

@@ -80,8 +80,9 @@ func (m *model) toldOurs(c *conn, t *topic, data []byte) {
 }
 
 func (m *model) toldRoster(t *topic, r *presence.Roster) {
+	d := m.w.server.docs[t.id]
+	m.w.must(slices.Equal(r.Heads, d.machine.Graph().Heads()), "roster", "of %s, where %s is on disk", m.names(r.Heads), m.names(d.machine.Graph().Heads()))
 	m.onDisk(t, r.Heads)
-	m.onceAll(t, r.Heads)
 	contested, missing := m.open(t, r.Heads)
 	m.w.must(slices.Equal(r.Contested, nonNil(contested)), "roster", "%v is contested, and %v said to be", contested, r.Contested)
 	m.w.must(slices.Equal(r.Missing, nonNil(missing)), "roster", "%v is missing, and %v said to be", missing, r.Missing)
@@ -89,6 +90,8 @@ func (m *model) toldRoster(t *topic, r *presence.Roster) {
 	for _, p := range r.Participants {
 		m.w.must(p.User > last, "roster", "%s comes after %s", p.User, last)
 		last = p.User
+		m.w.must(p.Connections <= d.peersOf(p.User) && (p.State == presence.Online) == (p.Connections > 0), "roster", "%s is %s on %d connections, of %d",
+			p.User, p.State, p.Connections, d.peersOf(p.User))
 		m.w.must(!p.Ready || m.hasConfirmed(t, p.User, r.Heads), "ready", "%s for %s, who never confirmed it", p.User, m.names(r.Heads))
 		m.w.must(!p.Ready || len(contested)+len(missing) == 0, "ready", "%s, while %v is contested and %v missing", p.User, contested, missing)
 	}
@@ -97,12 +100,15 @@ func (m *model) toldRoster(t *topic, r *presence.Roster) {
 	}
 }
 
-// onceAll fails unless these were, at some time, the heads of all that was on disk.
-func (m *model) onceAll(t *topic, heads []crdt.Hash) {
-	past := m.pastOf(heads)
-	for _, row := range m.w.disk.docs[t].rows[:past.count()] {
-		m.w.must(past.has(m.changes[row.hash].index), "roster", "of %s, without %s", m.names(heads), m.changes[row.hash].name)
+// peersOf counts the clients by which a user is here.
+func (d *document) peersOf(user string) int {
+	peers := make(map[wire.PeerID]bool)
+	for _, c := range d.here {
+		if c.who.User == user {
+			peers[c.machine.Peer().ID] = true
+		}
 	}
+	return len(peers)
 }
 
 func nonNil(texts []string) []string {

@@ -155,6 +155,17 @@ func (w *world) flow(action) {
 	}
 }
 
+// meet lets some of those who have a transaction open confirm it at once, as people
+// do who talk to each other.
+func (w *world) meet(a action) {
+	w.flow(a)
+	for _, c := range w.clients {
+		if r := c.replicas[int(a.who)%len(c.replicas)]; w.dice.IntN(4) > 0 {
+			r.confirm()
+		}
+	}
+}
+
 // round moves everything once. It reports whether there was anything to move.
 func (w *world) round(full bool) (moved bool) {
 	for _, l := range w.links {
