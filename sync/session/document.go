@@ -56,6 +56,7 @@ type Document struct {
 	room        *presence.Room        // nil until the document is a transaction on disk
 	subject     *subject              // the room's
 	settings    presence.Settings     // on disk
+	coming      int                   // how many others are on their way there
 	resolutions []presence.Resolution // on disk, in their order
 	sealing     *presence.Resolution  // asked for, not yet on disk
 	roomOut     []presence.Output
@@ -204,9 +205,10 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 	case *MeasuredInput:
 		out = d.inRoom(now, presence.Measured{Conn: presence.Conn(in.Conn), RoundTrip: in.RoundTrip}, out)
 	case *SettingsComingInput:
+		d.coming++
 		out = d.inRoom(now, presence.Setting{}, out)
 	case *SettingsInput:
-		d.settings = in.Settings
+		d.settings, d.coming = in.Settings, max(0, d.coming-1)
 		out = d.inRoom(now, presence.Set{Settings: in.Settings}, out)
 	case *SealedInput:
 		out = d.sealed(now, in.Checkpoint, out)

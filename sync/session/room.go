@@ -104,6 +104,9 @@ const codeNoTransaction crdt.Code = "no-transaction"
 func (d *Document) advance(now time.Time, first int, out []Output) []Output {
 	if d.room == nil {
 		d.openRoom()
+		for range d.coming { // as they do when a transaction is created
+			out = d.inRoom(now, presence.Setting{}, out)
+		}
 		for _, p := range d.order {
 			p.told = p.synced // it is told now what there is
 			out = d.inRoom(now, p.arrived(), out)
