@@ -21,48 +21,61 @@ import (
 	"parley/server/servertest"
 )
 
+// throng is people who write on a server.
+type throng struct {
+	pickers []*picker
+	writers []*writer
+	mu      sync.Mutex
+	picked  [2]int // how many picks of each were acknowledged
+}
+
+// acknowledged is how much was, at some moment.
+type acknowledged struct{ picks, writes [2]int }
+
+// run writes until ctx ends.
+func (l *throng) run(ctx context.Context, url string) (wait func()) {
+	var wg sync.WaitGroup
+	for i, k := range l.pickers {
+		wg.Go(func() { _ = k.pick(ctx, url, func() { l.mu.Lock(); l.picked[i]++; l.mu.Unlock() }) })
+	}
+	for _, w := range l.writers {
+		wg.Go(func() { _ = w.write(ctx, url, func() {}) })
+	}
+	return wg.Wait
+}
+
+func (l *throng) now() (a acknowledged) {
+	l.mu.Lock()
+	a.picks = l.picked
+	l.mu.Unlock()
+	for i, w := range l.writers {
+		w.mu.Lock()
+		a.writes[i] = len(w.acked)
+		w.mu.Unlock()
+	}
+	return a
+}
+
 // TestBackupUnderLoad copies the data of a server on which people write. What was
 // acknowledged before a backup began is in it, and a server runs on it.
 func TestBackupUnderLoad(t *testing.T) {
-	ctx := within(t, 2*time.Minute)
+	const backups = 2
+	ctx := within(t, 3*time.Minute)
 	data, at := t.TempDir(), t.TempDir()
 	p := serve(t, data)
 	fill(t, ctx, p.url, 6)
 	openDeal(t, p.url)
-	pickers := []*picker{{user: "alice"}, {user: "bob"}}
-	writers := []*writer{{id: servertest.NewDocumentID()}, {id: servertest.NewDocumentID(), n: 1 << 32}}
+	l := &throng{
+		pickers: []*picker{{user: "alice"}, {user: "bob"}},
+		writers: []*writer{{id: servertest.NewDocumentID()}, {id: servertest.NewDocumentID(), n: 1 << 32}},
+	}
 	stop, end := context.WithCancel(ctx)
 	defer end()
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	picked := make(map[string]int) // how many picks of each were acknowledged
-	for _, k := range pickers {
-		wg.Go(func() {
-			_ = k.pick(stop, p.url, func() { mu.Lock(); picked[k.user]++; mu.Unlock() })
-		})
-	}
-	for _, w := range writers {
-		wg.Go(func() { _ = w.write(stop, p.url, func() {}) })
-	}
-	type acked struct {
-		picks  map[string]int
-		writes [2]int
-	}
-	var before []acked
-	for n := range 3 {
-		time.Sleep(300 * time.Millisecond) // let them write
-		was := acked{picks: make(map[string]int)}
-		mu.Lock()
-		for user, n := range picked {
-			was.picks[user] = n
-		}
-		mu.Unlock()
-		for i, w := range writers {
-			w.mu.Lock()
-			was.writes[i] = len(w.acked)
-			w.mu.Unlock()
-		}
-		before = append(before, was)
+	wait := l.run(stop, p.url)
+	var before [backups]acknowledged
+	for n := range before {
+		poll(t, ctx, "people to write", func() bool { a := l.now(); return a.picks[0] > 20*(n+1) && a.writes[0] > 20*(n+1) })
+		before[n] = l.now()
 		if out, code := parley(t, "", "backup", "--data", data, "--to", filepath.Join(at, fmt.Sprint(n))); code != exitOK {
 			t.Fatalf("exit %d: %s", code, out)
 		}
@@ -71,37 +84,102 @@ func TestBackupUnderLoad(t *testing.T) {
 		t.Errorf("while it runs: exit %d: %s", code, out)
 	}
 	end()
-	wg.Wait()
+	wait()
 	check(t, p.end(os.Interrupt))
 	for n, was := range before {
-		folder := filepath.Join(t.TempDir(), "data")
-		if out, code := parley(t, "", "restore", filepath.Join(at, fmt.Sprint(n)), "--data", folder); code != exitOK {
-			t.Fatalf("exit %d: %s", code, out)
-		}
-		q := serve(t, folder)
-		reader, err := servertest.Dial(ctx, q.url, "")
-		check(t, err)
-		for i, w := range writers {
-			doc, err := reader.Open(ctx, w.id)
-			check(t, err)
-			for _, h := range w.acked[:was.writes[i]] {
-				check(t, doc.Has(ctx, h))
-			}
-		}
-		reader.CloseNow()
-		out, code := parley(t, q.url, "history", "deal", "--json")
-		for _, k := range pickers {
-			for _, h := range k.acked[:was.picks[k.user]] {
-				if !strings.Contains(out, h.String()) {
-					t.Fatalf("backup %d: exit %d: a pick of %s's that was acknowledged is not there: %s", n, code, k.user, h)
-				}
-			}
-		}
-		check(t, q.end(os.Interrupt))
-		if out, code := parley(t, "", "check", "--data", folder); code != exitOK {
-			t.Errorf("after it ran: exit %d: %s", code, out)
-		}
+		l.mustBeIn(t, ctx, filepath.Join(at, fmt.Sprint(n)), was)
 		t.Logf("backup %d: %v picks and %v writes were acknowledged before, all are there", n, was.picks, was.writes)
+	}
+}
+
+// mustBeIn restores a backup and runs a server on it.
+func (l *throng) mustBeIn(t *testing.T, ctx context.Context, file string, was acknowledged) {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "data")
+	if out, code := parley(t, "", "restore", file, "--data", folder); code != exitOK {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	p := serve(t, folder)
+	reader, err := servertest.Dial(ctx, p.url, "")
+	check(t, err)
+	defer reader.CloseNow()
+	for i, w := range l.writers {
+		doc, err := reader.Open(ctx, w.id)
+		check(t, err)
+		for _, h := range w.acked[:was.writes[i]] {
+			check(t, doc.Has(ctx, h))
+		}
+	}
+	out, code := parley(t, p.url, "history", "deal", "--json")
+	for i, k := range l.pickers {
+		for _, h := range k.acked[:was.picks[i]] {
+			if !strings.Contains(out, h.String()) {
+				t.Fatalf("exit %d: a pick of %s's that was acknowledged is not there: %s", code, k.user, h)
+			}
+		}
+	}
+	check(t, p.end(os.Interrupt))
+	if out, code := parley(t, "", "check", "--data", folder); code != exitOK {
+		t.Errorf("after it ran: exit %d: %s", code, out)
+	}
+}
+
+// TestInterruptedBackup ends backups by SIGINT: they say so, and leave nothing.
+func TestInterruptedBackup(t *testing.T) {
+	ctx := within(t, time.Minute)
+	data, at := t.TempDir(), t.TempDir()
+	p := serve(t, data)
+	fill(t, ctx, p.url, 10)
+	interrupted := 0
+	for n := 0; n < 40 && interrupted == 0; n++ {
+		var said bytes.Buffer
+		cmd := command(ctx, "", "backup", "--data", data, "--to", filepath.Join(at, "x"), "--force")
+		cmd.Stderr = &said
+		check(t, cmd.Start())
+		poll(t, ctx, "the backup to begin", func() bool {
+			_, err := os.Stat(filepath.Join(at, "x.partial"))
+			_, there := os.Stat(filepath.Join(at, "x"))
+			return err == nil || there == nil
+		})
+		check(t, cmd.Process.Signal(os.Interrupt))
+		err := cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code == exitInterrupted {
+			interrupted++
+			mustBeEmpty(t, at)
+			if said.String() != "parley: interrupted, nothing was done\n" {
+				t.Errorf("it says %q", said.String())
+			}
+		} else if code != exitOK {
+			t.Fatalf("%v: %s", err, said.String())
+		}
+		check(t, os.RemoveAll(filepath.Join(at, "x")))
+	}
+	if interrupted == 0 {
+		t.Error("no backup was interrupted")
+	}
+	check(t, p.end(os.Interrupt))
+}
+
+// TestLateTeller: what is told in time, to whom.
+func TestLateTeller(t *testing.T) {
+	var b strings.Builder
+	quiet := newLateTeller(&b) // no terminal
+	quiet.checked(0, 0, 0)
+	quiet.checked(1, 2, 3)
+	if b.Len() > 0 {
+		t.Errorf("where there is no terminal: %q", b.String())
+	}
+	tell := newLateTeller(&b)
+	tell.width = 80
+	tell.copied(1, 3) // too soon
+	tell.from = time.Time{}
+	tell.copied(2, 3)
+	tell.checked(0, 0, 0)
+	tell.checked(1, 2, 3)
+	tell.clear()
+	const want = "\r\x1b[Kcopied 66%\r\x1b[Kchecking the database's structure\r\x1b[Kchecked 1 of 2 documents, 3 changes\r\x1b[K"
+	if b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
 	}
 }
 

@@ -193,7 +193,7 @@ func sizeText(bytes int64) string {
 	return fmt.Sprintf("%.1f GB", float64(bytes)/1e9)
 }
 
-// lateTeller says how it goes once that takes a while.
+// lateTeller says on a terminal how it goes, once that takes a while.
 type lateTeller struct {
 	*teller
 	from time.Time
@@ -204,23 +204,21 @@ func newLateTeller(w io.Writer) *lateTeller {
 	return &lateTeller{teller: newTeller(w), from: time.Now().Add(patience)}
 }
 
-// checked is told by a check.
+func (t *lateTeller) tell(format string, args ...any) {
+	if t.width > 0 && !time.Now().Before(t.from) {
+		t.line(format, args...)
+	}
+}
+
+// checked is told by a check. Nothing is heard of SQLite until it is done.
 func (t *lateTeller) checked(documents, total, changes int) {
-	if time.Now().Before(t.from) && total > 0 {
+	if total == 0 {
+		t.from = time.Time{}
+		t.tell("checking the database's structure")
 		return
 	}
-	if total == 0 { // nothing is heard of SQLite until it is done
-		if t.width > 0 {
-			t.line("checking the database's structure")
-		}
-		return
-	}
-	t.line("checked %d of %d documents, %d changes", documents, total, changes)
+	t.tell("checked %d of %d documents, %d changes", documents, total, changes)
 }
 
 // copied is told by a backup.
-func (t *lateTeller) copied(done, total int) {
-	if !time.Now().Before(t.from) {
-		t.line("copied %d%%", done*100/max(total, 1))
-	}
-}
+func (t *lateTeller) copied(done, total int) { t.tell("copied %d%%", done*100/max(total, 1)) }

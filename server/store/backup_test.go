@@ -540,3 +540,29 @@ func TestKilledRestore(t *testing.T) {
 	}
 	t.Logf("%d whole, %d half", whole, half)
 }
+
+// TestReadWithoutLog reads a store beside which nothing can be written, as in a
+// folder that is read-only, unless there is something in the log.
+func TestReadWithoutLog(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
+	storetest.MustPut(t, s, storetest.Document(1), storetest.Changes(0, 3)...)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "no", "where"), filepath.Join(dir, store.DatabaseName+"-shm")); err != nil { // where it is needed
+		t.Fatal(err)
+	}
+	r, err := store.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := r.Contents()
+	if err := errors.Join(err, r.Close()); err != nil || held.Changes != 3 {
+		t.Errorf("%+v, %v", held, err)
+	}
+	overwrite(t, filepath.Join(dir, store.DatabaseName+"-wal"), 0, []byte("something"))
+	if _, err := store.Read(dir); err == nil || !strings.Contains(err.Error(), "run this as the user that the server runs as") {
+		t.Errorf("told %v", err)
+	}
+}

@@ -56,14 +56,22 @@ func readFolder(dir string) (*Reading, error) {
 		return nil, fmt.Errorf("%s holds no store, there is no %s in it: %w", dir, databaseName, fs.ErrNotExist)
 	}
 	r, err := read(path, dir, besideParams)
-	var e sqlite3.Error
-	if errors.As(err, &e) && e.Code == sqlite3.ErrCantOpen && fileSize(path+"-wal") == 0 {
-		r, err = read(path, dir, aloneParams) // a folder that cannot be written, and nobody's
+	if denied(err) && fileSize(path+"-wal") == 0 {
+		r, err = read(path, dir, aloneParams) // a folder that cannot be written, in which nobody writes
+	}
+	if denied(err) {
+		return nil, fmt.Errorf("%w: run this as the user that the server runs as", err)
 	}
 	if err == nil && r.backup != nil {
 		return nil, errors.Join(&BackupError{Path: path}, r.Close())
 	}
 	return r, err
+}
+
+// denied says whether SQLite may not open the file, or not what it needs beside it.
+func denied(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrCantOpen || e.Code == sqlite3.ErrReadonly)
 }
 
 func readBackup(path string) (*Reading, error) {
