@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -241,4 +242,19 @@ func (c *conn) pace(cost int) error {
 	time.Sleep(pause)
 	c.arrived += pause // it does not count as the server's slowness
 	return nil
+}
+
+// pingEvery is how soon after a client's ping the next is answered. Pings are no
+// frames, and each costs an answer: who sends them faster is read from more slowly.
+const pingEvery = 20 * time.Millisecond
+
+// pingPace is when a connection's last ping was answered. Whoever reads the
+// connection owns it.
+type pingPace struct{ last time.Time }
+
+// wait waits until a ping may be answered, which it always may then.
+func (p *pingPace) wait(context.Context, []byte) bool {
+	time.Sleep(pingEvery - time.Since(p.last)) // for a reader that is slow itself not at all
+	p.last = time.Now()
+	return true
 }

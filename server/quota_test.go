@@ -172,3 +172,25 @@ func TestRequests(t *testing.T) {
 		}
 	})
 }
+
+// Pings are no frames, and are answered 50 times a second at most.
+func TestPingsAreAnsweredInTime(t *testing.T) {
+	opt := server.Options{Ping: time.Hour} // a pipe takes one ping at a time
+	inBubble(t, opt, func(t *testing.T, ctx context.Context, r *running) {
+		ws, _, err := websocket.Dial(ctx, r.url, &websocket.DialOptions{HTTPClient: r.via})
+		check(t, err)
+		defer ws.CloseNow()
+		ctx = ws.CloseRead(ctx)
+		began := time.Now()
+		check(t, ws.Ping(ctx))
+		if took := time.Since(began); took > 0 {
+			t.Errorf("the first ping took %v", took)
+		}
+		for range 100 {
+			check(t, ws.Ping(ctx))
+		}
+		if took := time.Since(began); took < 2*time.Second || took > 3*time.Second {
+			t.Errorf("100 pings took %v", took)
+		}
+	})
+}

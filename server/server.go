@@ -113,7 +113,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/revocations", s.showRevocations)
 	if s.opt.Pages != nil {
 		for _, path := range []string{"/t/{id}", "/assets/{file}", "/worker.js"} {
-			mux.Handle("GET "+path, s.opt.Pages)
+			mux.HandleFunc("GET "+path, s.page)
 		}
 	}
 	return mux
@@ -124,10 +124,20 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) front(w http.ResponseWriter, r *http.Request) {
 	looking := r.Header.Get("Upgrade") == "" && strings.Contains(r.Header.Get("Accept"), "text/html")
 	if s.opt.Pages != nil && looking {
-		s.opt.Pages.ServeHTTP(w, r)
+		s.page(w, r)
 		return
 	}
 	s.sync(w, r)
+}
+
+// pageBytes is how long what a page is made of may be, for who reads it slowly: the
+// engine, inflated.
+const pageBytes = 4 << 20
+
+// page answers with a page, or with what one loads.
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	readBy(w, pageBytes)
+	s.opt.Pages.ServeHTTP(w, r)
 }
 
 func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
@@ -140,9 +150,11 @@ func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this server is shutting down: try again", http.StatusServiceUnavailable)
 		return
 	}
+	var pings pingPace
 	ws, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{
 		OriginPatterns:  s.opt.Origins,
 		CompressionMode: websocket.CompressionDisabled,
+		OnPingReceived:  pings.wait,
 	})
 	if err != nil {
 		s.serving.end()
