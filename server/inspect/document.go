@@ -43,7 +43,7 @@ func (c *checking) document(raw *store.Raw) {
 	if len(raw.Changes) == 0 && raw.Settings == nil && len(raw.Resolutions) == 0 && len(raw.Unread) == 0 {
 		d.fault(InDocument, 0, doDocument, "nothing is stored of it, not even a change")
 	}
-	h := d.changes(raw.Changes)
+	h := d.changes(raw.Changes, raw.Pack)
 	d.receipts(raw.Changes)
 	settings := d.settings(raw.Settings)
 	resolutions := d.resolutions(raw.Resolutions, h)
@@ -81,13 +81,20 @@ func transactionOf(doc crdt.DocumentID, first []byte) transaction.ID {
 
 // changes checks the rows one by one: their numbers, their hashes, that each is a
 // change, and what it depends on.
-func (d *document) changes(rows []store.RawChange) *history {
+func (d *document) changes(rows []store.RawChange, pack *store.RawPack) *history {
 	h := &history{whole: true}
 	lost := make(map[crdt.Hash]bool) // what is damaged or missing, and what builds on it
 	next, built := 1, 0
 	wrong := func(n int, format string, args ...any) {
 		h.whole = false
-		d.fault(InChange, n, doDocument, format, args...)
+		do := doDocument
+		switch stored := slices.ContainsFunc(rows, func(row store.RawChange) bool { return row.N == n }); {
+		case inPack(pack, n) && stored:
+			do = doPacked
+		case inPack(pack, n):
+			do = doGone
+		}
+		d.fault(InChange, n, do, format, args...)
 	}
 	for i := range rows {
 		row := &rows[i]
@@ -124,6 +131,16 @@ func (d *document) changes(rows []store.RawChange) *history {
 		d.report.note("document %s: on what is damaged or missing there build more changes, %d", d.id, built)
 	}
 	return h
+}
+
+// inPack says whether the document's pack, from which a server loads it, holds a
+// sound change under a number.
+func inPack(p *store.RawPack, n int) bool {
+	if p == nil || p.Pack == nil || n > len(p.Hashes) {
+		return false
+	}
+	c, err := crdt.DecodeHeader(p.Chunks[n-1])
+	return err == nil && c.Hash == p.Hashes[n-1]
 }
 
 func fromTo(from, to int) string {

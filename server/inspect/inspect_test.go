@@ -77,10 +77,12 @@ func TestDamage(t *testing.T) {
 		want         []string
 	}{
 		{"a chunk", flipped("change", "chunk", inSale+" AND n = 5"), true,
-			[]string{"transaction sale-1 (document ", "change 5: it is damaged", "restore the store from a backup"}},
+			[]string{"transaction sale-1 (document ", "change 5: it is damaged", "the server still reads it from the document's pack"}},
+		{"a chunk, without a pack", aside + flipped("change", "chunk", inSale+" AND n = 5"), true,
+			[]string{"change 5: it is damaged", "until then its document cannot be used"}},
 		{"a hash", "UPDATE change SET hash = randomblob(32) WHERE n = 14", true, []string{"change 14: it is stored under the hash "}},
 		{"a change in the middle", "DELETE FROM change WHERE " + inPlain + " AND n = 20", true,
-			[]string{"change 20: it is missing: the next that is there is 21"}},
+			[]string{"change 20: it is missing: the next that is there is 21", "without its receipt no record can be made"}},
 		{"several changes", "DELETE FROM change WHERE " + inPlain + " AND n BETWEEN 20 AND 22", true,
 			[]string{"change 20: it and those up to 22 are missing"}},
 		{"the last changes, with a pack", "DELETE FROM change WHERE " + inSale + " AND n > 12", true,
@@ -146,6 +148,25 @@ func mustName(t *testing.T, r *inspect.Report, want []string) {
 	}
 	if r.Sound || len(r.Faults) > 4 {
 		t.Errorf("sound %t, %d faults:\n%s", r.Sound, len(r.Faults), text)
+	}
+}
+
+// TestServedFromPack: a store loads what is damaged or missing from a pack.
+func TestServedFromPack(t *testing.T) {
+	for _, script := range []string{
+		"DELETE FROM change WHERE n = 5",
+		"UPDATE change SET chunk = x'00' WHERE n = 5",
+	} {
+		dir, _ := copied(t)
+		alter(t, dir, script)
+		s, err := store.Open(dir, store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Load(t.Context(), sale.Document())
+		if err := errors.Join(err, s.Close()); err != nil || len(got.Hashes) != 14 {
+			t.Errorf("after %s: %v", script, err)
+		}
 	}
 }
 

@@ -68,6 +68,8 @@ func (f Fault) Where() string {
 const (
 	doRestore  = "restore the store from a backup (parley restore)"
 	doDocument = "restore the store from a backup (parley restore); until then its document cannot be used, others can"
+	doPacked   = "the server still reads it from the document's pack: export what matters (parley export), and restore the store from a backup (parley restore) before that is damaged too"
+	doGone     = "the server still reads it from the document's pack, but without its receipt no record can be made: restore the store from a backup (parley restore)"
 	doNothing  = "no change is lost by it: the server leaves it out, and makes another when the document has grown"
 	doSchema   = "somebody with a database shell was here: compare the store with a backup, and go on with that if you cannot tell what was done"
 	doWitness  = "find out who altered it: compare with a backup, and with what the parties were handed when they agreed; go on with a backup from before"

@@ -38,6 +38,11 @@
 // say all that it says. SQLite's own check reads the whole file and is left to
 // [Store.Check].
 //
+// # Copies
+//
+// [Read] reads a store beside the process that has it open, as it is, damage
+// included. [Backup] and [Restore] copy one to a file and back.
+//
 // # When a snapshot is made
 //
 // See [SnapshotDue].
