@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -79,7 +80,7 @@ func (c *committer) tell(entries []entry) {
 func (c *committer) settle(entries []entry) {
 	if !c.queue.check(entries) {
 		err := c.commit(entries)
-		if err == nil || len(entries) == 1 || c.lost != nil {
+		if err == nil || c.lost != nil || len(entries) == 1 && err != errOvertaken {
 			c.finish(entries, err)
 			return
 		}
@@ -90,7 +91,11 @@ func (c *committer) settle(entries []entry) {
 			c.finish(one, one[0].err)
 			continue
 		}
-		c.finish(one, c.commit(one))
+		err := c.commit(one)
+		if err == errOvertaken {
+			err = one[0].err
+		}
+		c.finish(one, err)
 	}
 }
 
@@ -102,8 +107,13 @@ func (c *committer) finish(entries []entry, err error) {
 	c.tell(entries)
 }
 
+// errOvertaken: while a transaction waited for the disk the chain of one of its
+// batches broke. Its document is loaded again, without what is not on disk, so that
+// it must not get there any more.
+var errOvertaken = errors.New("store: a chain broke while its batch was tried again")
+
 // commit returns nil when entries are on disk. A failure that may pass is tried
-// again until it has passed or the store closes; any other is returned.
+// again until it has passed, the store closes, or errOvertaken; any other is returned.
 func (c *committer) commit(entries []entry) error {
 	for pause := firstPause; c.lost == nil; pause = min(2*pause, maxPause) {
 		closed := c.queue.isClosed()
@@ -127,6 +137,10 @@ func (c *committer) commit(entries []entry) error {
 			break
 		}
 		c.pause(pause)
+		if c.queue.check(entries) {
+			c.queue.recovered() // the next to fail says so anew
+			return errOvertaken
+		}
 	}
 	return fmt.Errorf("%w: %w", ErrClosed, c.lost) // also for all that comes after: it may build on what is lost
 }

@@ -330,6 +330,50 @@ func TestOverload(t *testing.T) {
 	})
 }
 
+// TestOvertaken fills the disk under a batch, and has another of its chain refused:
+// whoever is told so loads the document again. What was not on disk then never gets
+// there, or the document would not be what is in memory.
+func TestOvertaken(t *testing.T) {
+	for _, others := range []int{0, 1} {
+		t.Run(fmt.Sprintf("others=%d", others), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, f, _ := faulty(t, store.Options{MaxPending: 2000})
+				release := holdCommitter(s)
+				f.set(func(query string) fault {
+					if query == "COMMIT" {
+						return fault{err: sqlite3.Error{Code: sqlite3.ErrFull}}
+					}
+					return fault{}
+				})
+				var o outcomes
+				var chain store.Chain
+				a, b := storetest.Changes(0, 2), storetest.Changes(1, 1)
+				if others > 0 {
+					o.add(s, "other", storetest.Document(2), b...)
+				}
+				s.Append(store.Batch{Document: storetest.Document(1), Changes: a[:1], Chain: &chain, Done: o.done("first")})
+				release()
+				synctest.Wait()
+				big := storetest.Change(50, 5000)
+				s.Append(store.Batch{Document: storetest.Document(1), Changes: []store.Change{big}, Chain: &chain, Done: o.done("refused")})
+				synctest.Wait()
+				o.check(t, "refused")
+				f.set(nil)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if !errors.Is(o.err("first"), store.ErrChainBroken) || !errors.Is(o.err("refused"), store.ErrOverloaded) {
+					t.Errorf("it ended with %v, and %v", o.err("first"), o.err("refused"))
+				}
+				storetest.MustHold(t, s, storetest.Document(1))
+				storetest.MustHold(t, s, storetest.Document(2), b[:others]...)
+				if st := s.Stats(); st.PendingBytes != 0 || s.Status() != nil {
+					t.Errorf("%d bytes are still counted as waiting; the status is %v", st.PendingBytes, s.Status())
+				}
+			})
+		})
+	}
+}
+
 // TestCloseWhileStalled tries once more, and says what was lost if that fails:
 // then also what waited behind, which builds on it.
 func TestCloseWhileStalled(t *testing.T) {
