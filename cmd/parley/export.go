@@ -78,7 +78,8 @@ func (c *exportCmd) advice(file string) string {
 	return fmt.Sprintf("\nverify it with: parley verify %s --key parley.pub\n(the key is in the server's data folder, and at /v1/key)", file)
 }
 
-// writeNew writes a file whole or not at all, and over another only if forced.
+// writeNew writes a file whole or not at all, and over another only if forced. It
+// is for its owner alone: a record says what was offered, and by whom.
 func writeNew(file string, body []byte, force bool) (err error) {
 	if _, err := os.Lstat(file); err == nil && !force {
 		return usagef("%s is there already: --force writes over it, -o names another", file)
@@ -88,7 +89,7 @@ func writeNew(file string, body []byte, force bool) (err error) {
 		return fmt.Errorf("write the record: %w", err)
 	}
 	_, err = f.Write(body)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), file)
 	}
 	if err != nil {
