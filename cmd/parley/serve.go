@@ -24,6 +24,11 @@ import (
 // drainWithin is how long clients get to hear that they should come back.
 const drainWithin = 10 * time.Second
 
+// maxHeader is how long a request's address and headers may be: a token, and ?at=
+// with as many heads as a document may have. They are kept before anything is known
+// of who sends them.
+const maxHeader = 160 << 10
+
 // serveCmd runs the server until SIGTERM or SIGINT.
 type serveCmd struct {
 	Listen         string        `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8080" env:"PARLEY_LISTEN"`
@@ -238,6 +243,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute, // of WebSockets the server itself sees to it
 		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"parley/crdt"
 	"parley/server/servertest"
 	"parley/sync/session"
 )
@@ -189,6 +190,25 @@ func TestPagesFromElsewhere(t *testing.T) {
 		}
 		if resp == nil || resp.StatusCode != c.status {
 			t.Errorf("origin %q, host %q: %v", c.origin, c.host, err)
+		}
+	}
+}
+
+// Who is not known yet may take little memory, and all that an honest request needs.
+func TestLongHeaders(t *testing.T) {
+	p := serve(t, t.TempDir())
+	for length, want := range map[int]int{
+		2000 * len(crdt.Hash{}) * 2: http.StatusNotFound, // as many heads as there may be
+		256 << 10:                   http.StatusRequestHeaderFieldsTooLarge,
+	} {
+		req, err := http.NewRequest("GET", "http"+strings.TrimPrefix(p.url, "ws")+"/none", nil)
+		check(t, err)
+		req.Header.Set("Long", strings.Repeat("x", length))
+		res, err := http.DefaultClient.Do(req)
+		check(t, err)
+		check(t, res.Body.Close())
+		if res.StatusCode != want {
+			t.Errorf("%d bytes: %s, want %d", length, res.Status, want)
 		}
 	}
 }
