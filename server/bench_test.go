@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"parley/crdt"
 	"parley/server"
 	"parley/server/servertest"
+	"parley/server/store"
 )
 
 // history returns the chunks of so many changes of a plain document.
@@ -71,5 +73,41 @@ func BenchmarkBesideALargeSync(b *testing.B) {
 	slices.Sort(waits)
 	for name, at := range map[string]int{"p50-ms": len(waits) / 2, "p99-ms": len(waits) * 99 / 100} {
 		b.ReportMetric(float64(waits[at].Microseconds())/1000, name)
+	}
+}
+
+// BenchmarkLoad is what it takes to have a document in memory, from its rows and
+// from its pack.
+func BenchmarkLoad(b *testing.B) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	r := start(b, server.Options{})
+	for _, n := range []int{500, 10_000} {
+		doc := crdt.NewDocument(crdt.Limits{})
+		check(b, doc.Load(history(b, ctx, r.url, n)...))
+		batch, pack := store.Batch{Document: servertest.NewDocumentID()}, &store.Pack{Index: doc.AppendIndex(nil)}
+		for i := range n {
+			hash, chunk := doc.Graph.HashAt(i), doc.Graph.ChunkAt(i)
+			batch.Changes = append(batch.Changes, store.Change{Hash: hash, Chunk: chunk})
+			pack.Hashes, pack.Chunks, pack.Users = append(pack.Hashes, hash), append(pack.Chunks, chunk), append(pack.Users, "")
+		}
+		stored := make(chan error, 1)
+		batch.Done = func(err error) { stored <- err }
+		r.store.Append(batch)
+		check(b, <-stored)
+		load := func(b *testing.B) {
+			for b.Loop() {
+				st, err := r.store.Load(ctx, batch.Document)
+				check(b, err)
+				doc := crdt.NewDocument(crdt.Limits{})
+				if st.Indexed > 0 {
+					check(b, doc.LoadIndexed(st.Index, st.Hashes[:st.Indexed], st.Chunks[:st.Indexed]))
+				}
+				check(b, doc.Load(st.Chunks[st.Indexed:]...))
+			}
+		}
+		b.Run(fmt.Sprintf("changes=%d/rows", n), load)
+		check(b, r.store.PutPack(ctx, batch.Document, pack))
+		b.Run(fmt.Sprintf("changes=%d/pack", n), load)
 	}
 }

@@ -16,6 +16,10 @@ const compactWithin = 2 * time.Minute
 // refused, only later: their next change asks again.
 const maxCompactJobs = 64
 
+// snapshotBacklog is how many changes there may be without a snapshot while there is
+// never a moment without more to store.
+const snapshotBacklog = 4096
+
 // compactJob is everything that making a snapshot needs: nothing in it changes.
 type compactJob struct {
 	doc    *document
@@ -39,8 +43,12 @@ func (d *document) considerSnapshot(idle bool) bool {
 	if prev != nil {
 		covered = prev.Changes
 	}
-	if !store.SnapshotDue(covered, g.Durable()-covered, idle) {
+	tail := g.Durable() - covered
+	if !store.SnapshotDue(covered, tail, idle) {
 		return false
+	}
+	if !d.machine.Settled() && tail < max(snapshotBacklog, 4*covered) {
+		return false // the rest of a history is on its way: better all of it
 	}
 	d.compactLen = g.Durable()
 	job := compactJob{doc: d, prev: prev, heads: g.Heads()}
@@ -51,7 +59,7 @@ func (d *document) considerSnapshot(idle bool) bool {
 	for _, i := range g.Since(have) {
 		job.chunks = append(job.chunks, g.ChunkAt(i))
 	}
-	if d.machine.Settled() { // as it is sooner or later, at the latest when nobody has it open
+	if d.machine.Settled() { // as it is sooner or later, at the latest when nothing happens
 		job.pack = d.pack()
 	}
 	select {
