@@ -27,6 +27,7 @@ type disk struct {
 	room    int     // for those that wait
 	current []entry // one transaction, under way
 	full    bool    // what is under way is tried again and again
+	waited  bool    // it has been since what is under way began
 }
 
 // stored is what is on disk of one document.
@@ -100,9 +101,11 @@ func (d *disk) refuse(e entry, err error) {
 // that have waited longest, sometimes those of one document before all others. Who
 // was refused is told so, also while the disk is full.
 func (d *disk) begin(n int) bool {
-	told := len(d.refused) > 0
-	d.tell(d.refused)
-	d.refused = nil
+	told := false
+	if len(d.refused) > 0 && (len(d.current) == 0 || d.full) {
+		d.tell(d.refused)
+		d.refused, told = nil, true
+	}
 	if len(d.current) > 0 || len(d.waiting) == 0 {
 		return told
 	}
@@ -117,6 +120,12 @@ func (d *disk) begin(n int) bool {
 		}
 	}
 	d.waiting = rest
+	d.dropBroken()
+	return true
+}
+
+// dropBroken ends what is under way and builds on what was not stored.
+func (d *disk) dropBroken() {
 	d.current = slices.DeleteFunc(d.current, func(e entry) bool {
 		if e.chain.failed == nil {
 			return false
@@ -124,7 +133,6 @@ func (d *disk) begin(n int) bool {
 		e.done(errChainBroken)
 		return true
 	})
-	return true
 }
 
 func (d *disk) tell(entries []entry) {
@@ -143,12 +151,17 @@ const (
 )
 
 // finish ends the transaction that is under way. If it fails, each batch in it is
-// tried alone.
+// tried alone. One that has waited for room is not what it was: those who were told
+// meanwhile that a later batch was refused have forgotten this one.
 func (d *disk) finish(how result) bool {
-	entries := d.current
-	if len(entries) == 0 || d.full {
+	if len(d.current) == 0 || d.full {
 		return false
 	}
+	if d.waited {
+		d.dropBroken()
+		d.waited = false
+	}
+	entries := d.current
 	d.current = nil
 	if how != failed {
 		d.store(entries)
@@ -187,7 +200,7 @@ func (d *disk) crash(got bool) {
 	if got && !d.full {
 		d.store(d.current)
 	}
-	d.current, d.waiting, d.refused, d.full = nil, nil, nil, false
+	d.current, d.waiting, d.refused, d.full, d.waited = nil, nil, nil, false, false
 }
 
 // store is the commit point. A change that is there already is passed over.
