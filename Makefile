@@ -3,6 +3,7 @@
 # make test   every test: Go with the race detector, real JavaScript clients, a real browser, the binary
 # make test-go, test-js, test-web: parts of that
 # make bench  Go benchmarks; make fuzz: every fuzz target for FUZZTIME each
+# make vuln   known faults of Go and of the packages, as far as they can be reached from here (asks vuln.go.dev)
 # make soak   the simulation of clients, server, network and disk, with new seeds for SOAK seconds
 # On a fresh machine with Go, gcc, Node and npm these do all the set-up.
 
@@ -21,7 +22,7 @@ WEB     := server/web
 PAGE    := $(WEB)/page/dist/transaction.html.gz
 BIN     := bin/parley
 
-.PHONY: run web page test test-go test-js test-web lint bench fuzz soak clean binary
+.PHONY: run web page test test-go test-js test-web lint vuln bench fuzz soak clean binary
 
 run: page
 	@$(MAKE) --no-print-directory binary
@@ -81,6 +82,10 @@ lint:
 	@go vet ./...
 	@go tool staticcheck ./...
 	@go mod tidy -diff
+
+# It is not part of make test: what it finds changes without any change here.
+vuln:
+	@go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
 bench:
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
