@@ -18,6 +18,7 @@ type client struct {
 	count   uint64 // of ephemeral messages in the session
 
 	link     *link // nil: offline
+	asleep   bool  // and stays so
 	welcomed bool  // the server has answered
 	replicas []*replica
 }
@@ -41,7 +42,7 @@ func (c *client) begin() {
 
 // connect begins a connection as the peer that the client has been before.
 func (c *client) connect() {
-	if c.link != nil || c.w.plan.absent[c.index] {
+	if c.link != nil || c.asleep || c.w.plan.absent[c.index] {
 		return
 	}
 	c.link = &link{w: c.w, client: c}

@@ -32,6 +32,7 @@ type person struct {
 	old   bool // its Automerge knows nothing of flags and version 2
 	store bool // keeps its sync states
 	loyal bool // keeps what it was refused
+	blind bool // finds far too much in Bloom filters
 }
 
 // topic is one document: a transaction, or a plain one.
@@ -72,7 +73,7 @@ func newPlan(seed uint64) (*plan, *rand.Rand) {
 			who = users[dice.IntN(len(users))]
 		}
 		who.slow, who.old = dice.IntN(5) == 0, dice.IntN(4) == 0
-		who.store, who.loyal = dice.IntN(2) == 0, dice.IntN(2) == 0
+		who.store, who.loyal, who.blind = dice.IntN(2) == 0, dice.IntN(2) == 0, dice.IntN(3) == 0
 		p.people = append(p.people, who)
 	}
 	p.absent = make([]bool, len(p.people))

@@ -20,7 +20,8 @@ const (
 )
 
 // end lets all faults be over, and checks what must be so then; then everybody
-// agrees on everything; then all leave and come back to what the disk has.
+// agrees on everything; then one stays away; then all leave and come back to what the
+// disk has.
 func (w *world) end() {
 	w.source.Seed(w.plan.seed, uint64(numKinds))
 	w.trace.say("all faults are over")
@@ -28,6 +29,9 @@ func (w *world) end() {
 	w.verify()
 	w.trace.say("all agree")
 	w.agree()
+	w.verify()
+	w.trace.say("one stays away")
+	w.stayAway(w.clients[w.dice.IntN(len(w.clients))])
 	w.verify()
 	w.trace.say("all leave, and come back")
 	w.comeBack()
@@ -88,6 +92,7 @@ func (w *world) sleep(end time.Time) bool {
 func (w *world) verify() {
 	for _, d := range w.server.documents() {
 		w.must(d.machine != nil && d.machine.Settled() && d.machine.Wake().IsZero() && len(d.inbox) == 0, "quiet", "%s is not", d.topic.name)
+		w.must(d.machine.Peers() == len(d.here) && len(d.here) == len(d.conns), "memory", "%s has %d peers, of %d", d.topic.name, d.machine.Peers(), len(d.here))
 		w.model.durable(d, d.machine.Graph().Len())
 		w.must(d.checked == len(w.disk.docs[d.topic].rows), "receipts", "%s has %d changes in memory and %d on disk", d.topic.name, d.checked, len(w.disk.docs[d.topic].rows))
 	}
@@ -97,7 +102,7 @@ func (w *world) verify() {
 	}
 	for _, c := range w.clients {
 		for _, r := range c.replicas {
-			if !w.plan.absent[c.index] {
+			if c.link != nil {
 				w.verifyReplica(r)
 			}
 		}
@@ -156,6 +161,16 @@ func (w *world) parties(t *topic) (list []*replica) {
 		}
 	}
 	return list
+}
+
+// stayAway cuts one off who does not come back.
+func (w *world) stayAway(c *client) {
+	if c.link != nil {
+		c.link.conn.leave()
+		c.lose()
+	}
+	c.asleep = true
+	w.settle()
 }
 
 // agree makes all confirm everything that can be, and checks what comes of it.
@@ -271,6 +286,7 @@ func (w *world) verifyRoster(t *topic) {
 // comeBack lets all leave, waits until memory is empty, and connects them again.
 func (w *world) comeBack() {
 	for _, c := range w.clients {
+		c.asleep = false
 		if c.link != nil {
 			c.link.conn.leave()
 			c.lose()

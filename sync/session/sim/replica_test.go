@@ -126,8 +126,27 @@ func (r *replica) receive(data []byte) {
 			r.acked = append(r.acked, h)
 		}
 	}
+	if r.c.blind {
+		r.mistake(m)
+	}
 	r.state.Receive(&r.graph, m)
 	r.say()
+}
+
+// mistake puts into the server's filters changes that it does not have: what happens
+// to one in a hundred happens to one in four, and to the same again.
+func (r *replica) mistake(m *protocol.Message) {
+	s := r.c.w.disk.docs[r.topic]
+	for i := range m.Have {
+		have := &m.Have[i]
+		var found []int
+		for _, n := range r.graph.AppendSince(nil, have.LastSync) {
+			if h := r.graph.HashAt(n); s.has(h) || h[0]%4 == 0 {
+				found = append(found, n)
+			}
+		}
+		have.Bloom = protocol.MakeBloom(&r.graph, found)
+	}
 }
 
 // take applies a change, and those that came too early before it.
