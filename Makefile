@@ -2,7 +2,7 @@
 # make web    build the page that the server hands to browsers; make run does it first
 # make test   every test: Go with the race detector, real JavaScript clients, a real browser, the binary
 # make test-go, test-js, test-web: parts of that
-# make bench  Go benchmarks; make fuzz: every fuzz target for FUZZTIME each
+# make bench  Go benchmarks, compared with those of make bench-baseline; make fuzz: every fuzz target for FUZZTIME each
 # make vuln   known faults of Go and of the packages, as far as they can be reached from here (asks vuln.go.dev)
 # make soak   the simulation of clients, server, network and disk, with new seeds for SOAK seconds
 # On a fresh machine with Go, gcc, Node and npm these do all the set-up.
@@ -14,7 +14,7 @@ LISTEN   ?= 127.0.0.1:8080
 DATA     ?= tmp/run
 FUZZTIME ?= 1m
 SOAK     ?= 600
-COUNT    ?= 1
+COUNT    ?= 6
 BENCH    ?= .
 
 INTEROP := testdata/interop
@@ -22,7 +22,7 @@ WEB     := server/web
 PAGE    := $(WEB)/page/dist/transaction.html.gz
 BIN     := bin/parley
 
-.PHONY: run web page test test-go test-js test-web lint vuln bench fuzz soak clean binary
+.PHONY: run web page test test-go test-js test-web lint vuln bench bench-baseline fuzz soak clean binary
 
 run: page
 	@$(MAKE) --no-print-directory binary
@@ -87,8 +87,17 @@ lint:
 vuln:
 	@go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
+# The figures of one machine say nothing of another's, so the baseline is not in the tree: make bench-baseline at one
+# commit, make bench at another, and benchstat says what differs.
 bench:
-	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
+	@mkdir -p tmp/bench
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee tmp/bench/new.txt
+	@if [ -f tmp/bench/baseline.txt ]; then go tool benchstat tmp/bench/baseline.txt tmp/bench/new.txt; \
+	  else echo "make bench: nothing to compare with: make bench-baseline saves these figures as the baseline"; fi
+
+bench-baseline:
+	@mkdir -p tmp/bench
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee tmp/bench/baseline.txt
 
 fuzz:
 	@.ci/fuzz $(FUZZTIME)
