@@ -574,7 +574,13 @@ func (d *Document) leave(now time.Time, in *GoneInput, out []Output) []Output {
 	}
 	delete(d.peers, conn)
 	d.order = slices.DeleteFunc(d.order, func(p *peer) bool { return p.Conn == conn })
+	held := d.held.count(conn)
 	out = d.held.drop(conn, out)
+	for _, p := range d.order {
+		if held > 0 {
+			out = p.mark(out) // it may have named them too, and was not asked while they were here
+		}
+	}
 	out = d.inRoom(now, presence.Parted{Conn: presence.Conn(conn), Goodbye: in.Goodbye}, out)
 	return d.answerRequests(out)
 }
