@@ -107,7 +107,7 @@ var kinds = [numKinds]struct {
 	snapshot: {"snapshot", 2, false, (*world).snapshotDocument},
 	bar:      {"bar", 1, true, byLink((*link).bar)},
 	expel:    {"expel", 1, true, byLink((*link).expel)},
-	host:     {"host", 2, false, (*world).hostWrites},
+	host:     {"host", 4, false, (*world).hostWrites},
 	restart:  {"restart", 1, true, func(w *world, _ action) { w.restart() }},
 	crash:    {"crash", 1, true, func(w *world, _ action) { w.crash() }},
 

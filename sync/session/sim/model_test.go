@@ -20,6 +20,7 @@ type model struct {
 	geneses   map[*topic]*crdt.Change
 	snapshots [][][]byte // the chunks that each stands for
 	said      map[confirmation]bool
+	opens     map[string]openFields // by heads
 	counts    counts
 }
 
@@ -76,7 +77,7 @@ type confirmation struct {
 func newModel(w *world) *model {
 	return &model{
 		w: w, changes: make(map[crdt.Hash]*made), perTopic: make(map[*topic][]*made),
-		geneses: make(map[*topic]*crdt.Change), said: make(map[confirmation]bool),
+		geneses: make(map[*topic]*crdt.Change), said: make(map[confirmation]bool), opens: make(map[string]openFields),
 	}
 }
 
@@ -149,9 +150,21 @@ func (m *model) picksOf(t *topic, heads []crdt.Hash, field string) []*made {
 	return slices.DeleteFunc(live, func(c *made) bool { return c.withdraws })
 }
 
-// open returns the fields that are contested, and those for which a pick is
-// missing.
+// openFields are those that are contested, and those for which a pick is missing.
+type openFields struct{ contested, missing []string }
+
+// open returns what is open at heads. It is the same for ever, and asked often.
 func (m *model) open(t *topic, heads []crdt.Hash) (contested, missing []string) {
+	k := key(heads)
+	if known, ok := m.opens[k]; ok {
+		return known.contested, known.missing
+	}
+	contested, missing = m.findOpen(t, heads)
+	m.opens[k] = openFields{contested, missing}
+	return contested, missing
+}
+
+func (m *model) findOpen(t *topic, heads []crdt.Hash) (contested, missing []string) {
 	for _, field := range slices.Sorted(slices.Values(fields)) {
 		picks := m.picksOf(t, heads, field)
 		if len(picks) > 1 {
