@@ -115,7 +115,7 @@ var kinds = [numKinds]struct {
 	commit:     {"commit", 40, false, func(w *world, _ action) { w.disk.finish(done) }},
 	failCommit: {"fail-commit", 1, true, func(w *world, _ action) { w.disk.finish(failed) }},
 	loseAnswer: {"lose-answer", 1, true, func(w *world, _ action) { w.disk.finish(failedButStored) }},
-	runFull:    {"run-full", 2, true, func(w *world, _ action) { w.disk.full, w.disk.waited = true, true }},
+	runFull:    {"run-full", 2, true, func(w *world, _ action) { w.disk.full = true }},
 	makeRoom:   {"make-room", 3, false, func(w *world, _ action) { w.disk.full = false }},
 
 	wait: {"wait", 10, false, (*world).wait},

@@ -13,7 +13,7 @@ import (
 const (
 	outboxBytes  = 8 << 10
 	outboxFrames = 8
-	maxDroppable = 16
+	maxDroppable = 6
 	maxReplies   = 512
 )
 

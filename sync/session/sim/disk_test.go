@@ -27,7 +27,8 @@ type disk struct {
 	room    int     // for those that wait
 	current []entry // one transaction, under way
 	full    bool    // what is under way is tried again and again
-	waited  bool    // it has been since what is under way began
+	// overtaken: somebody was told of a refusal while this transaction waited.
+	overtaken bool
 }
 
 // stored is what is on disk of one document.
@@ -105,6 +106,7 @@ func (d *disk) begin(n int) bool {
 	if len(d.refused) > 0 && (len(d.current) == 0 || d.full) {
 		d.tell(d.refused)
 		d.refused, told = nil, true
+		d.overtaken = len(d.current) > 0
 	}
 	if len(d.current) > 0 || len(d.waiting) == 0 {
 		return told
@@ -157,9 +159,9 @@ func (d *disk) finish(how result) bool {
 	if len(d.current) == 0 || d.full {
 		return false
 	}
-	if d.waited {
+	if d.overtaken {
 		d.dropBroken()
-		d.waited = false
+		d.overtaken = false
 	}
 	entries := d.current
 	d.current = nil
@@ -200,7 +202,7 @@ func (d *disk) crash(got bool) {
 	if got && !d.full {
 		d.store(d.current)
 	}
-	d.current, d.waiting, d.refused, d.full, d.waited = nil, nil, nil, false, false
+	d.current, d.waiting, d.refused, d.full, d.overtaken = nil, nil, nil, false, false
 }
 
 // store is the commit point. A change that is there already is passed over.

@@ -225,16 +225,14 @@ func (w *world) crash() {
 	w.endServer()
 }
 
-// restart ends the server in peace: what was accepted is on disk.
+// restart ends the server in peace, when there is room: what was accepted is on disk.
 func (w *world) restart() {
-	full := w.disk.full
 	for _, d := range w.server.documents() {
 		d.run()
 	}
 	w.disk.full = false
 	for w.disk.begin(100) || w.disk.finish(done) {
 	}
-	w.disk.full = full
 	w.endServer()
 }
 
