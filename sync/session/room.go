@@ -110,8 +110,9 @@ func (d *Document) advance(now time.Time, first int, out []Output) []Output {
 		for _, p := range d.order {
 			p.told = p.synced // it is told now what there is
 			out = d.inRoom(now, p.arrived(), out)
+			out = d.refuseUnsent(p, p.state.TheirHeads, out) // named before it was known what this is
 		}
-		return out
+		return d.tellRefusals(out)
 	}
 	if first == d.Graph().Durable() {
 		return out
