@@ -126,5 +126,6 @@ func (d *document) takeSnapshot(c *compacted) {
 	d.compacting, d.compactErr = false, c.snapshot == nil
 	if c.snapshot != nil {
 		d.stepWith(&session.SnapshotInput{Snapshot: c.snapshot})
+		d.considerSnapshot(false) // of what has come meanwhile
 	}
 }
