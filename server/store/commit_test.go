@@ -25,7 +25,7 @@ func TestJoin(t *testing.T) {
 			var want []store.Change
 			for i := range c.batches {
 				want = append(want, storetest.Change(i, c.size))
-				s.Append(store.Batch{Document: storetest.Document(1), Changes: want[i:]})
+				s.Append(store.Batch{Document: storetest.Document(i % 40), Changes: want[i:]})
 			}
 			release()
 			if err := s.Close(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"sync"
 
 	"parley/crdt"
 )
@@ -34,19 +35,22 @@ const (
 		WHERE id > ? ORDER BY id LIMIT ?`
 )
 
-// readers is a pool of connections. A connection that failed is opened anew when
-// it is next wanted. While the store is open at least one stays open, which keeps
-// SQLite's account of the log over a reopening of the writer: what a failed sync
-// left in the log is then written again instead of being taken for committed.
+// readers is a pool of connections. The one that was used last is lent first: it
+// knows the pages. One that failed is closed. While the store is open at least one
+// stays open, which keeps SQLite's account of the log over a reopening of the writer:
+// what a failed sync left in the log is then written again instead of being taken
+// for committed.
 type readers struct {
 	connect connector
 	dsn     string
-	free    chan *conn // nil: to be opened
+	slots   chan struct{} // one for each connection that is lent out
 	anchor  *conn
+
+	mu   sync.Mutex
+	idle []*conn // guarded by mu; the one used last is last
 }
 
 func openReaders(connect connector, dsn string, n int) (*readers, error) {
-	r := &readers{connect: connect, dsn: dsn, free: make(chan *conn, n)}
 	anchor, err := connect.open(dsn)
 	if err != nil {
 		return nil, err
@@ -54,43 +58,55 @@ func openReaders(connect connector, dsn string, n int) (*readers, error) {
 	if _, err := anchor.integer("SELECT count(*) FROM meta"); err != nil { // joins the log
 		return nil, errors.Join(err, anchor.Close())
 	}
-	r.anchor = anchor
-	for range n {
-		r.free <- nil
-	}
-	return r, nil
+	return &readers{connect: connect, dsn: dsn, slots: make(chan struct{}, n), anchor: anchor}, nil
 }
 
-// with lends a connection to do, waiting for a free one.
-func (r *readers) with(ctx context.Context, do func(*conn) error) (err error) {
-	var c *conn
+// with lends a connection to do, waiting for one.
+func (r *readers) with(ctx context.Context, do func(*conn) error) error {
 	select {
-	case c = <-r.free:
+	case r.slots <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() {
-		if err != nil && c != nil {
-			_ = c.Close()
-			c = nil
-		}
-		r.free <- c
-	}()
-	if c == nil {
-		if c, err = r.connect.open(r.dsn); err != nil {
-			return fmt.Errorf("open the database: %w", err)
-		}
+	defer func() { <-r.slots }()
+	c, err := r.take()
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
 	}
-	return do(c)
+	if err := do(c); err != nil {
+		_ = c.Close()
+		return err
+	}
+	r.put(c)
+	return nil
+}
+
+func (r *readers) take() (*conn, error) {
+	r.mu.Lock()
+	if n := len(r.idle); n > 0 {
+		defer r.mu.Unlock()
+		c := r.idle[n-1]
+		r.idle = r.idle[:n-1]
+		return c, nil
+	}
+	r.mu.Unlock()
+	return r.connect.open(r.dsn)
+}
+
+func (r *readers) put(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idle = append(r.idle, c)
 }
 
 // close waits for the connections that are lent out.
 func (r *readers) close() error {
+	for range cap(r.slots) {
+		r.slots <- struct{}{}
+	}
 	var errs []error
-	for range cap(r.free) {
-		if c := <-r.free; c != nil {
-			errs = append(errs, c.Close())
-		}
+	for _, c := range r.idle {
+		errs = append(errs, c.Close())
 	}
 	return errors.Join(append(errs, r.anchor.Close())...)
 }
