@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -15,6 +13,7 @@ import (
 
 	"parley/cmd/parley/internal/load"
 	"parley/server/identity"
+	"parley/sync/client"
 )
 
 // benchCmd measures a server.
@@ -212,7 +211,7 @@ func (c *benchCmd) admit() (func(load.Who) (load.Pass, error), error) {
 	case c.Server == "" || c.Key == "" && c.Token == "":
 		return func(w load.Who) (load.Pass, error) { return load.Pass{User: c.User + "-" + w.Name}, nil }, nil
 	case c.Token != "":
-		user := tokenSubject(c.Token)
+		user := client.TokenSubject(c.Token)
 		if user == "" {
 			return nil, usagef("--token: this is no token that says who it is of (sub)")
 		}
@@ -233,26 +232,6 @@ func (c *benchCmd) admit() (func(load.Who) (load.Pass, error), error) {
 		})
 		return load.Pass{User: user, Token: token}, err
 	}, nil
-}
-
-// tokenSubject reads whom a token is about. Whether that is true is for the server
-// to check: picks must bear that name.
-func tokenSubject(token string) string {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return ""
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return ""
-	}
-	var claims struct {
-		Subject string `json:"sub"`
-	}
-	if json.Unmarshal(payload, &claims) != nil {
-		return ""
-	}
-	return claims.Subject
 }
 
 // settleWithin is how long picks may take that are under way at the end.

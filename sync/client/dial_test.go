@@ -36,7 +36,7 @@ func TestServerURL(t *testing.T) {
 			t.Errorf("%+v: %q, %v", c.opt, got, err)
 		}
 	}
-	if s := subject("e30.eyJzdWIiOiJhbGljZSJ9.x"); s != "alice" {
+	if s := TokenSubject("e30.eyJzdWIiOiJhbGljZSJ9.x"); s != "alice" {
 		t.Errorf("the token is about %q", s)
 	}
 }

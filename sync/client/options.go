@@ -66,7 +66,7 @@ func (o *Options) takeUser(ctx context.Context) error {
 		return fmt.Errorf("get a token, which says who you are: %w", err)
 	}
 	if o.User == "" {
-		o.User = subject(token)
+		o.User = TokenSubject(token)
 	}
 	if o.User == "" {
 		return errors.New("option User: picks need a user id, and no token says it")
@@ -77,7 +77,7 @@ func (o *Options) takeUser(ctx context.Context) error {
 // checkSubject fails for a token of somebody else: picks would bear the wrong
 // name. One that cannot be read is for the server to refuse.
 func (o *Options) checkSubject(token string) error {
-	if s := subject(token); s != "" && s != o.User {
+	if s := TokenSubject(token); s != "" && s != o.User {
 		return fmt.Errorf("the token is of %q, and not of %q, who works here", s, o.User)
 	}
 	return nil
@@ -94,9 +94,9 @@ func (o *Options) token(ctx context.Context) (string, error) {
 	return o.TokenSource(ctx)
 }
 
-// subject reads whom a JWT (RFC 7519) is about. Whether that is true is for the
-// server to check; we only must not sign picks with another name.
-func subject(token string) string {
+// TokenSubject reads whom a JWT (RFC 7519) is about, "" if it does not say. Whether
+// that is true is for the server to check; picks must bear that name.
+func TokenSubject(token string) string {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return ""
