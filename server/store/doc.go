@@ -36,7 +36,7 @@
 // than the whole load), and the SHA-256 of a snapshot. A damaged change fails the
 // load with [*DamagedError]; a damaged snapshot is left out, because the changes
 // say all that it says. SQLite's own check reads the whole file and is left to
-// [Store.Check].
+// [Reading.Integrity].
 //
 // # Copies
 //

@@ -11,6 +11,9 @@ func (o Options) WithConnect(connect func(dsn string) (driver.Conn, error)) Opti
 // Connect is what a store does without [Options.WithConnect].
 var Connect = openSQLite
 
+// Dir is the data folder.
+func (s *Store) Dir() string { return s.dir }
+
 // DatabaseName is the database's file in the data folder.
 const DatabaseName = databaseName
 

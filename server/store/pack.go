@@ -25,7 +25,7 @@ type Pack struct {
 // packVersion is the first byte of a pack. One with another is left out.
 const packVersion = 1
 
-var errPack = errors.New("store: no pack of this version")
+var errPack = errors.New("store: no sound pack of this version")
 
 // encode returns the pack in one piece: the version, then the number of changes,
 // of different users and of bytes in the index, then for each user the length
@@ -138,16 +138,23 @@ func (s *Store) readPack(ctx context.Context, c *conn, doc crdt.DocumentID) (*Pa
 		return nil, err
 	}
 	sum, data, newest := v[0].([]byte), v[1].([]byte), v[2]
-	if sha256.Sum256(data) == [sha256.Size]byte(sum) {
-		p, err := decodePack(data)
-		n := 0
-		if err == nil {
-			n = len(p.Hashes)
-		}
-		if hash, ok := newest.([]byte); ok && n > 0 && p.Hashes[n-1] == crdt.Hash(hash) {
-			return p, nil
-		}
+	p, err := openPack([sha256.Size]byte(sum), data)
+	if hash, ok := newest.([]byte); err != nil || !ok || !p.endsWith(crdt.Hash(hash)) {
+		s.opt.Logger.Warn("a pack of changes is damaged on disk and left out", "document", doc)
+		return nil, nil
 	}
-	s.opt.Logger.Warn("a pack of changes is damaged on disk and left out", "document", doc)
-	return nil, nil
+	return p, nil
+}
+
+// openPack reads a pack of which the SHA-256 is known.
+func openPack(sum [sha256.Size]byte, data []byte) (*Pack, error) {
+	if sha256.Sum256(data) != sum {
+		return nil, errPack
+	}
+	return decodePack(data)
+}
+
+func (p *Pack) endsWith(h crdt.Hash) bool {
+	n := len(p.Hashes)
+	return n > 0 && p.Hashes[n-1] == h
 }

@@ -218,9 +218,7 @@ func (raw *Raw) addPack(v rowReader) error {
 		return errRow
 	}
 	raw.Pack = &RawPack{Changes: int(n)}
-	if sha256.Sum256(data) == sum {
-		raw.Pack.Pack, _ = decodePack(data) // one of another version is as good as none
-	}
+	raw.Pack.Pack, _ = openPack(sum, data) // one of another version is as good as none
 	return nil
 }
 

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -263,28 +261,6 @@ func (s *Store) Close() error {
 		s.closeErr = errors.Join(s.committer.lost, s.readers.close(), s.committer.writer.finish(), s.lock.release())
 	})
 	return s.closeErr
-}
-
-// Check reads the whole database and reports the first damage that SQLite finds
-// in its structure. It takes some ten seconds a gigabyte, which is why Open does not
-// do it, and holds up no writer.
-func (s *Store) Check(ctx context.Context) error {
-	return s.readers.with(ctx, func(c *conn) error {
-		var said string
-		err := c.query(ctx, func(v []driver.Value) error {
-			if said == "" {
-				said = fmt.Sprint(v[0])
-			}
-			return nil
-		}, "PRAGMA integrity_check(1)")
-		if err != nil {
-			return fmt.Errorf("check the database: %w", err)
-		}
-		if said != "ok" {
-			return fmt.Errorf("the database is damaged: %s", said)
-		}
-		return nil
-	})
 }
 
 // since is how long ago t was, for logs.
