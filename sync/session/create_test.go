@@ -13,9 +13,7 @@ import (
 // A transaction is created with its settings, which get to the disk behind its
 // changes: in between nobody agrees by the settings that it would have without.
 func TestNobodyAgreesBeforeTheSettingsAreThere(t *testing.T) {
-	h := &hall{t: t, now: epoch, id: "tx1"}
-	h.doc = session.NewDocument(h.id.Document(), &session.DocumentConfig{Self: "s", Limits: session.Limits{}.WithDefaults()},
-		session.Stored{Document: crdt.NewDocument(crdt.Limits{})}, "life")
+	h := newPlace(t)
 	step := func(in session.Input) []session.Output { return h.doc.Step(h.now, in, nil) }
 	alice, bob := peer(1, "a", "alice"), peer(2, "b", "bob")
 	for _, p := range []session.Peer{alice, bob} {

@@ -25,14 +25,23 @@ type hall struct {
 
 func newHall(t *testing.T, settings presence.Settings) *hall {
 	t.Helper()
-	h := &hall{t: t, now: epoch, id: "tx1"}
 	doc := crdt.NewDocument(crdt.Limits{})
-	if err := doc.Load(transaction.Genesis(h.id).Chunk()); err != nil {
+	if err := doc.Load(transaction.Genesis(hallID).Chunk()); err != nil {
 		t.Fatal(err)
 	}
-	h.doc = session.NewDocument(h.id.Document(), &session.DocumentConfig{Self: "s", Limits: session.Limits{}.WithDefaults()},
-		session.Stored{Document: doc, Users: []string{""}, Settings: settings}, "life")
-	return h
+	return hallOf(t, session.Stored{Document: doc, Users: []string{""}, Settings: settings})
+}
+
+// newPlace is where there is no transaction yet.
+func newPlace(t *testing.T) *hall {
+	return hallOf(t, session.Stored{Document: crdt.NewDocument(crdt.Limits{})})
+}
+
+const hallID transaction.ID = "tx1"
+
+func hallOf(t *testing.T, stored session.Stored) *hall {
+	return &hall{t: t, now: epoch, id: hallID, doc: session.NewDocument(hallID.Document(),
+		&session.DocumentConfig{Self: "s", Limits: session.Limits{}.WithDefaults()}, stored, "life")}
 }
 
 // peer is a party's connection.

@@ -13,9 +13,7 @@ import (
 // is for. When that is there the client hears that it may only read, and sends
 // nothing: the change is refused by its name.
 func TestWhatAViewerMadeBeforeTheTransactionIsRefused(t *testing.T) {
-	h := &hall{t: t, now: epoch, id: "tx1"}
-	h.doc = session.NewDocument(h.id.Document(), &session.DocumentConfig{Self: "s", Limits: session.Limits{}.WithDefaults()},
-		session.Stored{Document: crdt.NewDocument(crdt.Limits{})}, "life")
+	h := newPlace(t)
 	victor := peer(1, "v", "victor")
 	victor.Person.Role = transaction.Viewer
 	made := h.pick("victor", "1")
