@@ -17,6 +17,7 @@ import (
 
 	"parley/crdt"
 	"parley/server/servertest"
+	"parley/server/store"
 )
 
 // writer keeps editing one document over whatever connection there is, and
@@ -62,7 +63,8 @@ func (w *writer) write(ctx context.Context, url string, acknowledged func()) err
 // TestKill kills the server in the middle of writing, again and again. Whatever
 // it acknowledged is there afterwards, and all copies become equal.
 func TestKill(t *testing.T) {
-	const rounds, documents, writersPerDocument = 20, 3, 2
+	const documents, writersPerDocument = 3, 2
+	rounds := longer(20, 50)
 	ctx := within(t, 4*time.Minute)
 	data := t.TempDir()
 	var writers []*writer
@@ -72,17 +74,17 @@ func TestKill(t *testing.T) {
 			writers = append(writers, &writer{id: id, n: int64(len(writers)) << 32})
 		}
 	}
-	random := rand.New(rand.NewPCG(1, 2))
 	total := 0
 	for range rounds {
-		total += killOnce(t, ctx, data, writers, 5+random.IntN(60))
+		total += killOnce(t, ctx, data, writers, 5+rand.IntN(60))
+		checkStored(t, data, writers)
 	}
 	checkNothingLost(t, ctx, data, writers)
 	t.Logf("%d acknowledged changes, %d kills, none lost", total, rounds)
 }
 
-// killOnce kills a server at its nth acknowledgement, while others are on their
-// way, and returns how many there were in all.
+// killOnce kills a server soon after its nth acknowledgement, while others are on
+// their way, and returns how many there were in all.
 func killOnce(t *testing.T, ctx context.Context, data string, writers []*writer, n int) int {
 	t.Helper()
 	p := serve(t, data)
@@ -101,9 +103,42 @@ func killOnce(t *testing.T, ctx context.Context, data string, writers []*writer,
 			t.Fatalf("no acknowledgement in time:\n%s", p.output())
 		}
 	}
-	_ = p.kill()
+	p.killSoon()
 	wg.Wait()
 	return n + len(acks)
+}
+
+// killSoon kills the server at any moment of what it does with a change.
+func (p *process) killSoon() {
+	time.Sleep(rand.N(5 * time.Millisecond)) // the moment of the kill is at random
+	_ = p.kill()
+}
+
+// checkStored looks at what a killed server has left, before the writers come back,
+// who would bring again what is lost.
+func checkStored(t *testing.T, data string, writers []*writer) {
+	t.Helper()
+	st, err := store.Open(data, store.Options{})
+	check(t, err)
+	defer func() { check(t, st.Close()) }()
+	for _, w := range writers {
+		stored, err := st.Load(t.Context(), w.id)
+		check(t, err)
+		receipts, err := st.Receipts(t.Context(), w.id, len(stored.Hashes)+1)
+		check(t, err)
+		if len(receipts) != len(stored.Hashes) {
+			t.Fatalf("%d receipts for %d changes", len(receipts), len(stored.Hashes))
+		}
+		there := make(map[crdt.Hash]bool)
+		for _, h := range stored.Hashes {
+			there[h] = true
+		}
+		for _, h := range w.acked {
+			if !there[h] {
+				t.Fatalf("change %s was acknowledged and is not on disk", h)
+			}
+		}
+	}
 }
 
 func checkNothingLost(t *testing.T, ctx context.Context, data string, writers []*writer) {

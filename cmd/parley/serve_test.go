@@ -40,31 +40,41 @@ var listening = regexp.MustCompile(`listening on http://([0-9.:]+)`)
 // until it listens. Without --keys among args it believes everyone.
 func serve(t *testing.T, data string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, read: make(chan struct{})}
+	p := newProcess(t, data, args...)
+	if !p.start() {
+		t.Fatalf("the server did not start: %s", p.output())
+	}
+	return p
+}
+
+func newProcess(t *testing.T, data string, args ...string) *process {
 	if !slices.Contains(args, "--keys") {
 		args = append([]string{"--dev"}, args...)
 	}
+	p := &process{t: t, read: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0], append([]string{
 		"serve", "--plain-documents", "--listen", "127.0.0.1:0", "--data", data,
 	}, args...)...)
 	p.cmd.Env = append(os.Environ(), asBinary+"=1")
+	return p
+}
+
+// start reports whether the server listens; if not, it has ended.
+func (p *process) start() bool {
+	p.t.Helper()
 	out, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	check(p.t, err)
+	check(p.t, p.cmd.Start())
+	p.t.Cleanup(func() { _ = p.kill() })
 	address := make(chan string, 1)
 	go p.follow(out, address)
 	select {
 	case a := <-address:
 		p.url = "ws://" + a
+		return true
 	case <-p.read:
-		t.Fatalf("the server did not start: %s", p.output())
+		return false
 	}
-	t.Cleanup(func() { _ = p.kill() })
-	return p
 }
 
 func (p *process) follow(out io.Reader, address chan<- string) {
