@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
 )
 
 // The types of chunks.
@@ -93,23 +94,33 @@ type Layout struct {
 	Length      []byte // nil: right
 	Trailing    []byte // after the chunk
 	Stream      []byte // TypeDeflated: in place of the deflated body
+
+	body []byte // nil: of Fields and Columns
 }
 
 // Body is the part of an uncompressed chunk after its length.
 func (l *Layout) Body() []byte {
+	if l.body != nil {
+		return l.body
+	}
 	var b []byte
 	for f := DepCount; f <= Others; f++ {
 		b = append(b, l.Fields[f]...)
 	}
 	b = append(b, or(l.ColumnCount, Uleb(uint64(len(l.Columns))))...)
-	for _, c := range l.Columns {
-		b = append(b, or(c.SpecBytes, Uleb(c.Spec))...)
-		b = append(b, or(c.LengthBytes, Uleb(uint64(len(c.Data))))...)
+	list, data := encodeColumnList(l.Columns)
+	return join(b, list, data, l.Fields[Extra])
+}
+
+// encodeColumnList returns what lists the columns, without their number, and
+// their data.
+func encodeColumnList(cols []Column) (list, data []byte) {
+	for _, c := range cols {
+		list = append(list, or(c.SpecBytes, Uleb(c.Spec))...)
+		list = append(list, or(c.LengthBytes, Uleb(uint64(len(c.Data))))...)
+		data = append(data, c.Data...)
 	}
-	for _, c := range l.Columns {
-		b = append(b, c.Data...)
-	}
-	return append(b, l.Fields[Extra]...)
+	return list, data
 }
 
 func or(b, otherwise []byte) []byte {
@@ -187,13 +198,21 @@ func (l *Layout) SetColumn(spec uint64, data []byte) {
 	}
 }
 
-// Deflate compresses b as Automerge does: a raw deflate stream.
-func Deflate(b []byte) []byte {
-	var out bytes.Buffer
-	w, err := flate.NewWriter(&out, flate.DefaultCompression)
+// deflaters are used again: a new one costs more than most of what is deflated.
+var deflaters = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(nil, flate.DefaultCompression)
 	if err != nil {
 		panic(err)
 	}
+	return w
+}}
+
+// Deflate compresses b as Automerge does: a raw deflate stream.
+func Deflate(b []byte) []byte {
+	var out bytes.Buffer
+	w := deflaters.Get().(*flate.Writer)
+	defer deflaters.Put(w)
+	w.Reset(&out)
 	if _, err := w.Write(b); err != nil {
 		panic(err)
 	}
