@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"parley/crdt/internal/columnar"
+	"parley/crdt/internal/forge"
 )
 
 func TestDecodeChange(t *testing.T) {
@@ -259,7 +260,7 @@ func TestDecodeChangeFrame(t *testing.T) {
 		c[at] = b
 		return c
 	}
-	padded := append(deflate(body), 0)
+	padded := append(forge.Deflate(body), 0)
 	withStream := func(stream []byte) []byte {
 		head := append([]byte(nil), whole[:chunkTypeAt]...)
 		return append(columnar.AppendUint(append(head, typeDeflated), uint64(len(stream))), stream...)

@@ -1,12 +1,11 @@
 package crdt
 
 import (
-	"bytes"
-	"compress/flate"
 	"slices"
 	"testing"
 
 	"parley/crdt/internal/columnar"
+	"parley/crdt/internal/forge"
 )
 
 // draft is a change in the making: tests bend it and then encode it. Its
@@ -55,24 +54,9 @@ func frame(kind byte, body []byte) []byte {
 		chunk[chunkTypeAt] = kind
 		return chunk
 	}
-	deflated := deflate(body)
+	deflated := forge.Deflate(body)
 	head := columnar.AppendUint(append(chunk[:chunkTypeAt:chunkTypeAt], typeDeflated), uint64(len(deflated)))
 	return append(head, deflated...)
-}
-
-func deflate(body []byte) []byte {
-	var out bytes.Buffer
-	w, err := flate.NewWriter(&out, flate.BestCompression)
-	if err != nil {
-		panic(err)
-	}
-	if _, err := w.Write(body); err != nil {
-		panic(err)
-	}
-	if err := w.Close(); err != nil {
-		panic(err)
-	}
-	return out.Bytes()
 }
 
 // checkRoundTrip checks that a change, encoded again, is the same bytes.
