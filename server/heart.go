@@ -21,7 +21,7 @@ const (
 func (s *Server) beat(ctx context.Context) {
 	ticker := time.NewTicker(s.opt.Ping / heartParts)
 	defer ticker.Stop()
-	sleep, tidier := sleeper{last: time.Now()}, newTidier()
+	sleep, tidier := sleeper{last: time.Now()}, newTidier(s.store.Rest)
 	for part := uint64(0); ; part = (part + 1) % heartParts {
 		select {
 		case <-ctx.Done():

@@ -28,8 +28,12 @@ type tidier struct {
 	tidy    func()
 }
 
-func newTidier() *tidier {
-	t := &tidier{tidy: debug.FreeOSMemory}
+// newTidier returns one that has also what others keep at hand given back.
+func newTidier(others func()) *tidier {
+	t := &tidier{tidy: func() {
+		others()
+		debug.FreeOSMemory()
+	}}
 	t.samples[0].Name = "/gc/heap/allocs:bytes"
 	t.samples[1].Name = "/gc/heap/live:bytes"
 	return t
@@ -41,8 +45,14 @@ func (t *tidier) beat() {
 	t.weigh(t.samples[0].Value.Uint64(), t.samples[1].Value.Uint64())
 }
 
-// freed notes that the collector will find so much that is needed no more.
-func (t *tidier) freed(bytes uint64) { t.debris += bytes }
+// freed notes that the collector will find so much that is needed no more, soon: what
+// it is of is being put away.
+func (t *tidier) freed(bytes uint64) {
+	t.debris += bytes
+	if bytes > calmAllocs {
+		t.calm = 0
+	}
+}
 
 // weigh decides whether to tidy, with so many bytes allocated since the start, and
 // so many in use.

@@ -5,7 +5,7 @@ import "testing"
 func TestTidier(t *testing.T) {
 	const mb = 1 << 20
 	tidied := 0
-	tidier := newTidier()
+	tidier := newTidier(func() {})
 	tidier.tidy = func() { tidied++ }
 	var allocs uint64
 	beats := func(n int, each uint64, live uint64) int {
@@ -36,8 +36,11 @@ func TestTidier(t *testing.T) {
 		}
 	}
 	tidier.freed(200 * mb)
+	if got := beats(calmBeats-1, 0, 400*mb); got != 0 {
+		t.Errorf("much is being freed: tidied %d times", got)
+	}
 	if got := beats(2, 0, 400*mb); got != 1 {
 		t.Errorf("much was freed: tidied %d times", got)
 	}
-	newTidier().beat() // reads what there is
+	newTidier(func() {}).beat() // reads what there is
 }

@@ -59,6 +59,8 @@ func (c *committer) run() {
 			c.restUntil = now.Add(min(now.Sub(began), maxRest))
 		case w.ended:
 			return
+		case w.rest:
+			c.writer.rest()
 		case len(w.refused) == 0:
 			<-c.queue.wake
 		}

@@ -99,6 +99,17 @@ func (r *readers) put(c *conn) {
 	r.idle = append(r.idle, c)
 }
 
+// rest closes those that nobody uses, but for one.
+func (r *readers) rest() {
+	r.mu.Lock()
+	idle := r.idle
+	r.idle = nil
+	r.mu.Unlock()
+	for _, c := range idle {
+		_ = c.Close() // nothing was written
+	}
+}
+
 // close waits for the connections that are lent out.
 func (r *readers) close() error {
 	for range cap(r.slots) {

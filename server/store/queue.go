@@ -58,6 +58,7 @@ type queue struct {
 	pending int64    // cost of what waits or is being committed
 	closed  bool     // nothing more comes in
 	ended   bool     // nothing more is taken out
+	rest    bool     // memory is to be given back when nothing waits
 	stall   *StalledError
 	counts  Stats
 }
@@ -120,6 +121,7 @@ type work struct {
 	refused []entry
 	entries []entry
 	aside   *aside
+	rest    bool
 	ended   bool
 }
 
@@ -140,9 +142,21 @@ func (q *queue) next(refused, entries []entry) work {
 	if len(w.entries) > 0 {
 		q.turns++
 	}
-	q.ended = q.closed && len(w.refused) == 0 && len(w.entries) == 0
+	idle := len(w.refused) == 0 && len(w.entries) == 0
+	q.ended = q.closed && idle
 	w.ended = q.ended
+	if idle {
+		w.rest, q.rest = q.rest, false
+	}
 	return w
+}
+
+// restWhenIdle asks for what is work.rest.
+func (q *queue) restWhenIdle() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rest = true
+	q.signal()
 }
 
 // take moves a transaction's worth of batches into dst. What exceeds its document's

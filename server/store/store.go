@@ -225,6 +225,13 @@ func (s *Store) Status() error {
 	return nil
 }
 
+// Rest gives the memory back that keeps pages of the database at hand, when there is
+// nothing to commit. It is for a time in which little happens.
+func (s *Store) Rest() {
+	s.readers.rest()
+	s.queue.restWhenIdle()
+}
+
 // Stats are counts since the store was opened, and what it holds now.
 type Stats struct {
 	Transactions  uint64 // committed

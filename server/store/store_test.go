@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"parley/server/store"
 	"parley/server/store/storetest"
@@ -73,5 +75,39 @@ func TestSettingsTravelWithChanges(t *testing.T) {
 		if string(stored.Settings) != want {
 			t.Errorf("document %d: settings %q, want %q", 1+i, stored.Settings, want)
 		}
+	}
+}
+
+// TestRest gives memory back in the midst of everything: readers that are lent out
+// go on, and the writer that cannot is opened anew.
+func TestRest(t *testing.T) {
+	f := &faults{}
+	s := open(t, t.TempDir(), store.Options{}.WithConnect(f.connect))
+	doc, made := storetest.Document(1), storetest.Changes(0, 40)
+	shrunk := 0
+	f.set(func(query string) fault {
+		if query != "PRAGMA shrink_memory" {
+			return fault{}
+		}
+		if shrunk++; shrunk%2 == 0 {
+			return fault{err: errors.New("no memory")}
+		}
+		return fault{}
+	})
+	opened := f.opened
+	for i := range made {
+		storetest.MustPut(t, s, doc, made[i])
+		if s.Rest(); i%3 == 0 {
+			time.Sleep(5 * time.Millisecond) // it comes when nothing waits
+		}
+		st, err := s.Load(t.Context(), doc)
+		if err != nil || len(st.Hashes) != i+1 {
+			t.Fatalf("after %d changes: %v, %v", i+1, st, err)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if shrunk == 0 || f.opened == opened {
+		t.Errorf("rested %d times; %d writers opened, %d before", shrunk, f.opened, opened)
 	}
 }

@@ -30,6 +30,7 @@ const (
 	sqlPutPack     = "INSERT INTO pack (document, changes, sha256, data) VALUES (?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, sha256 = excluded.sha256, data = excluded.data WHERE excluded.changes >= changes"
 	sqlPutSettings = "INSERT INTO settings (document, data) VALUES (?, ?) ON CONFLICT (document) DO UPDATE SET data = excluded.data"
 	sqlResolve     = "INSERT INTO resolution (document, n, heads, data) VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM resolution WHERE document = ?1), ?2, ?3) ON CONFLICT (document, heads) DO NOTHING"
+	sqlShrink      = "PRAGMA shrink_memory"
 	sqlCheckpoint  = "PRAGMA wal_checkpoint(TRUNCATE)"
 )
 
@@ -209,6 +210,16 @@ func (w *writer) putAside(a *aside) error {
 		}
 		return a.put(w, h.key)
 	})
+}
+
+// rest gives the memory back that holds pages. They are read again when needed.
+func (w *writer) rest() {
+	if w.conn == nil {
+		return
+	}
+	if _, err := w.conn.exec(sqlShrink); err != nil {
+		w.discard()
+	}
 }
 
 // discard closes a connection that failed. What closing it reports adds nothing.
