@@ -163,10 +163,10 @@ func (c *serveCmd) Run(io streams) error {
 	}
 	st, err := store.Open(c.Data, store.Options{Logger: log})
 	if err != nil {
-		return err
+		return wayBack(c.Data, err)
 	}
 	if err := c.serve(ctx, stop, log, st); err != nil {
-		return errors.Join(err, st.Close())
+		return wayBack(c.Data, errors.Join(err, st.Close()))
 	}
 	return st.Close()
 }
