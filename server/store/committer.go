@@ -23,7 +23,7 @@ const maxRest = 2 * time.Millisecond
 // and everything in it is settled.
 type committer struct {
 	queue    *queue
-	writer   *writer
+	writer   committing
 	log      *slog.Logger
 	finished chan struct{}
 	commits  distributions
@@ -34,7 +34,7 @@ type committer struct {
 	lost             error   // what Close reports: changes that never reached the disk
 }
 
-func startCommitter(q *queue, w *writer, log *slog.Logger) *committer {
+func startCommitter(q *queue, w committing, log *slog.Logger) *committer {
 	c := &committer{queue: q, writer: w, log: log, finished: make(chan struct{}), commits: newDistributions()}
 	go c.run()
 	return c
@@ -103,7 +103,9 @@ func (c *committer) settle(entries []entry) {
 
 func (c *committer) finish(entries []entry, err error) {
 	for i := range entries {
-		entries[i].err = err
+		if err != nil {
+			entries[i].err = err
+		}
 	}
 	c.queue.settle(entries)
 	c.tell(entries)

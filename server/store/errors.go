@@ -156,6 +156,10 @@ func transient(err error) bool {
 	if errors.As(err, &connect) {
 		return true
 	}
+	var passing *passingError
+	if errors.As(err, &passing) {
+		return true
+	}
 	var e sqlite3.Error
 	return errors.As(err, &e) && slices.Contains(mayPass, e.Code)
 }

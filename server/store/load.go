@@ -143,11 +143,17 @@ type Stored struct {
 	// Resolutions are in the order in which they were appended. LoadSince leaves
 	// them out.
 	Resolutions []Resolution
+	// Version is what the document is at with all this; unknown from LoadSince.
+	Version Version
 }
 
 // Load returns all changes of a document and its newest snapshot. See the package
 // comment for what is checked.
 func (s *Store) Load(ctx context.Context, doc crdt.DocumentID) (*Stored, error) {
+	if s.backend != nil {
+		st, err := s.backend.Load(ctx, doc)
+		return st, loadError(ctx, doc, err)
+	}
 	st := &Stored{}
 	err := s.readers.with(ctx, func(c *conn) (err error) {
 		// Reads without a transaction: the later ones can only see more.
@@ -173,11 +179,15 @@ func (s *Store) Load(ctx context.Context, doc crdt.DocumentID) (*Stored, error) 
 	if err != nil {
 		return nil, loadError(ctx, doc, err)
 	}
+	st.Version = Version{Changes: len(st.Hashes), Resolutions: len(st.Resolutions)}
 	return st, nil
 }
 
 // LoadSince returns the changes after the first known ones in commit order.
 func (s *Store) LoadSince(ctx context.Context, doc crdt.DocumentID, known int) (*Stored, error) {
+	if s.backend != nil {
+		return s.loadSince(ctx, doc, known)
+	}
 	st := &Stored{First: known}
 	err := s.readers.with(ctx, func(c *conn) error { return readChanges(ctx, c, doc, st) })
 	if err != nil {
@@ -196,6 +206,10 @@ type Receipt struct {
 // Receipts returns the receipts of the first n changes in commit order, or of all
 // if there are fewer.
 func (s *Store) Receipts(ctx context.Context, doc crdt.DocumentID, n int) (list []Receipt, err error) {
+	if s.backend != nil {
+		list, err = s.backend.Receipts(ctx, doc, n)
+		return list, loadError(ctx, doc, err)
+	}
 	err = s.readers.with(ctx, func(c *conn) error {
 		return c.query(ctx, func(v []driver.Value) error {
 			list = append(list, Receipt{
@@ -211,6 +225,9 @@ func (s *Store) Receipts(ctx context.Context, doc crdt.DocumentID, n int) (list 
 }
 
 func loadError(ctx context.Context, doc crdt.DocumentID, err error) error {
+	if err == nil {
+		return nil
+	}
 	var damaged *DamagedError
 	if errors.As(err, &damaged) {
 		return err
@@ -313,6 +330,9 @@ type DocumentInfo struct {
 // Documents lists documents in the order of their ids, at most limit of them,
 // beginning after the given one (from the first if it is zero).
 func (s *Store) Documents(ctx context.Context, after crdt.DocumentID, limit int) ([]DocumentInfo, error) {
+	if s.backend != nil {
+		return s.backend.Documents(ctx, after, limit)
+	}
 	from := after[:]
 	if after == (crdt.DocumentID{}) {
 		from = []byte{0} // sorts before every id

@@ -61,8 +61,10 @@ func (s *Store) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descRetries, prometheus.CounterValue, float64(st.Retries))
 	ch <- prometheus.MustNewConstMetric(descPending, prometheus.GaugeValue, float64(st.PendingBytes))
 	ch <- prometheus.MustNewConstMetric(descStalled, prometheus.GaugeValue, stalled)
-	ch <- prometheus.MustNewConstMetric(descDatabase, prometheus.GaugeValue, float64(st.DatabaseBytes))
-	ch <- prometheus.MustNewConstMetric(descWAL, prometheus.GaugeValue, float64(st.WALBytes))
+	if s.backend == nil { // a database server has metrics of its own
+		ch <- prometheus.MustNewConstMetric(descDatabase, prometheus.GaugeValue, float64(st.DatabaseBytes))
+		ch <- prometheus.MustNewConstMetric(descWAL, prometheus.GaugeValue, float64(st.WALBytes))
+	}
 	s.committer.commits.changes.Collect(ch)
 	s.committer.commits.seconds.Collect(ch)
 }

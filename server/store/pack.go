@@ -124,10 +124,11 @@ func (r *packReader) take(n int) []byte {
 func (s *Store) PutPack(ctx context.Context, doc crdt.DocumentID, p *Pack) error {
 	data := p.encode()
 	sum := sha256.Sum256(data)
-	return s.aside(ctx, doc, "a pack", len(p.Hashes), func(w *writer, key int64) error {
+	put := func(w *writer, key int64) error {
 		_, err := w.conn.exec(sqlPutPack, key, int64(len(p.Hashes)), sum[:], data)
 		return err
-	})
+	}
+	return s.aside(ctx, &aside{document: doc, what: "a pack", changes: len(p.Hashes), put: put, pack: data})
 }
 
 // readPack returns nil for a pack that is missing, damaged, or not of the changes

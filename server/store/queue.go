@@ -41,7 +41,9 @@ type aside struct {
 	document crdt.DocumentID
 	what     string                                // for errors
 	changes  int                                   // how many it holds
-	put      func(w *writer, document int64) error // in a transaction
+	put      func(w *writer, document int64) error // in a transaction, of SQLite
+	snapshot *crdt.Snapshot                        // or else for a backend
+	pack     []byte                                // or this
 	done     chan error                            // buffered: the committer never waits for the caller
 }
 

@@ -28,6 +28,9 @@ func (w *writer) revoke(r *Revocation) error {
 
 // Revocations returns all that were ever appended, in their order.
 func (s *Store) Revocations(ctx context.Context) (list []Revocation, err error) {
+	if s.backend != nil {
+		return s.backend.Revocations(ctx, 0)
+	}
 	err = s.readers.with(ctx, func(c *conn) error {
 		return c.query(ctx, func(v []driver.Value) error {
 			list = append(list, Revocation{

@@ -43,15 +43,16 @@ func SnapshotDue(covered, tail int, idle bool) bool {
 // first the snapshot may still be stored.
 func (s *Store) PutSnapshot(ctx context.Context, doc crdt.DocumentID, snap crdt.Snapshot) error {
 	sum := sha256.Sum256(snap.Data)
-	return s.aside(ctx, doc, "a snapshot", snap.Changes, func(w *writer, key int64) error {
+	put := func(w *writer, key int64) error {
 		_, err := w.conn.exec(sqlPutShot, key, int64(snap.Changes), hashBytes(snap.Heads), sum[:], snap.Data)
 		return err
-	})
+	}
+	return s.aside(ctx, &aside{document: doc, what: "a snapshot", changes: snap.Changes, put: put, snapshot: &snap})
 }
 
 // aside stores something beside a document's changes, and waits for that.
-func (s *Store) aside(ctx context.Context, doc crdt.DocumentID, what string, changes int, put func(*writer, int64) error) error {
-	a := &aside{document: doc, what: what, changes: changes, put: put, done: make(chan error, 1)}
+func (s *Store) aside(ctx context.Context, a *aside) error {
+	a.done = make(chan error, 1)
 	err := s.queue.putAside(a)
 	if err == nil {
 		select {
@@ -62,7 +63,7 @@ func (s *Store) aside(ctx context.Context, doc crdt.DocumentID, what string, cha
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("store %s of %s: %w", what, doc, err)
+		return fmt.Errorf("store %s of %s: %w", a.what, a.document, err)
 	}
 	return nil
 }

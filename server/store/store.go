@@ -66,6 +66,10 @@ type Resolution struct {
 // Batch is what is appended to one document, all or nothing.
 type Batch struct {
 	Document crdt.DocumentID
+	// Base, if not nil, is what the batch was built on: it fails with [ErrBehind] if
+	// the document is elsewhere by then. A store that no other process writes to does
+	// not ask.
+	Base *Version
 	// Changes in the order they are to be kept in: each after those it depends
 	// on. One that is stored already is passed over. With none the batch is a
 	// barrier: Done is called when everything appended before it is settled.
@@ -98,13 +102,15 @@ type Chain struct {
 	failed error // guarded by the store's queue
 }
 
-// Store is an open data folder. Its methods may be called by any goroutine.
+// Store is an open data folder, or an open [Backend]. Its methods may be called by
+// any goroutine.
 type Store struct {
-	dir       string
+	dir       string // "": over a backend
 	storageID string
 	opt       Options
 	lock      *folderLock
 	readers   *readers
+	backend   Backend // nil: SQLite in dir
 	queue     *queue
 	committer *committer
 
@@ -228,6 +234,9 @@ func (s *Store) Status() error {
 // Rest gives the memory back that keeps pages of the database at hand, when there is
 // nothing to commit. It is for a time in which little happens.
 func (s *Store) Rest() {
+	if s.backend != nil {
+		return // the database has them
+	}
 	s.readers.rest()
 	s.queue.restWhenIdle()
 }
@@ -245,6 +254,9 @@ type Stats struct {
 // Stats costs two looks at the folder.
 func (s *Store) Stats() Stats {
 	st := s.queue.stats()
+	if s.backend != nil {
+		return st
+	}
 	st.DatabaseBytes = fileSize(filepath.Join(s.dir, databaseName))
 	st.WALBytes = fileSize(filepath.Join(s.dir, databaseName+"-wal"))
 	return st
@@ -265,6 +277,10 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.queue.close()
 		<-s.committer.finished
+		if s.backend != nil {
+			s.closeErr = errors.Join(s.committer.lost, s.committer.writer.finish())
+			return
+		}
 		s.closeErr = errors.Join(s.committer.lost, s.readers.close(), s.committer.writer.finish(), s.lock.release())
 	})
 	return s.closeErr
