@@ -60,6 +60,7 @@ $(WEB)/node_modules/.installed: $(WEB)/package-lock.json
 test: test-go test-js test-web
 
 test-go: $(INTEROP)/node_modules/.package-lock.json
+	@.ci/postgres
 	@.ci/gotest -race -shuffle=on ./...
 
 test-js: binary $(INTEROP)/node_modules/.package-lock.json

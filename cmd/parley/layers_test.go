@@ -27,6 +27,7 @@ var layers = map[string][]string{
 	"sync/client":            {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 	"sync/session":           {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 	"server/store":           {"crdt"},
+	"server/store/postgres":  {"crdt", "server/store"},
 	"server/compact":         {"crdt"},
 	"server/identity":        {"crdt", "crdt/transaction"},
 	"server/audit":           {"crdt", "crdt/transaction", "sync/presence"},
@@ -34,7 +35,7 @@ var layers = map[string][]string{
 	"server":                 {"crdt", "crdt/transaction", "sync/presence", "sync/session", "sync/wire", "server/audit", "server/compact", "server/identity", "server/store"},
 	"server/web":             nil,
 	"server/web/build":       nil,
-	"cmd/parley":             {"cmd/parley/internal/load", "crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/inspect", "server/store", "server/web", "sync/client", "sync/presence", "sync/session", "sync/wire"},
+	"cmd/parley":             {"cmd/parley/internal/load", "crdt", "crdt/transaction", "server", "server/audit", "server/compact", "server/identity", "server/inspect", "server/store", "server/store/postgres", "server/web", "sync/client", "sync/presence", "sync/session", "sync/wire"},
 
 	"cmd/parley/internal/load": {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
 
@@ -43,6 +44,7 @@ var layers = map[string][]string{
 	"crdt/internal/forge/cmd/hostile": {"crdt/internal/forge"},
 	"crdt/historytest":                {"crdt/internal/engine"},
 	"server/servertest":               {"crdt", "crdt/transaction", "sync/presence", "sync/protocol", "sync/wire"},
+	"server/store/pgtest":             nil,
 	"server/store/storetest":          {"crdt", "server/store"},
 	"sync/session/sim":                nil,
 }

@@ -22,6 +22,9 @@ type Store interface {
 	LoadSince(context.Context, crdt.DocumentID, int) (*store.Stored, error)
 	PutSnapshot(context.Context, crdt.DocumentID, crdt.Snapshot) error
 	PutPack(context.Context, crdt.DocumentID, *store.Pack) error
+	Newer(context.Context, crdt.DocumentID, store.Version) (*store.Stored, error)
+	Receipts(context.Context, crdt.DocumentID, int) ([]store.Receipt, error)
+	Revocations(context.Context) ([]store.Revocation, error)
 	Documents(context.Context, crdt.DocumentID, int) ([]store.DocumentInfo, error)
 	StorageID() string
 	Status() error
@@ -31,6 +34,12 @@ type Store interface {
 // Place is where a store keeps its data; it outlives the store.
 type Place interface {
 	Open(testing.TB) Store
+}
+
+// slow is a place where every commit takes its time.
+type slow interface {
+	// Rounds is how many of the model's are enough.
+	Rounds() int
 }
 
 // Run tests stores that are opened in fresh places.
@@ -47,6 +56,9 @@ func Run(t *testing.T, fresh func(testing.TB) Place) {
 		"snapshot":   testSnapshot,
 		"pack":       testPack,
 		"documents":  testDocuments,
+		"receipts":   testReceipts,
+		"settings":   testSettings,
+		"revoked":    testRevocations,
 		"reopen":     testReopen,
 		"closed":     testClosed,
 		"model":      testModel,

@@ -1,0 +1,272 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"parley/crdt"
+	"parley/server/store"
+)
+
+const (
+	openWithin   = 15 * time.Second
+	commitWithin = 30 * time.Second
+	readWithin   = 30 * time.Second
+)
+
+// perSession is what every connection is told. A commit that is acknowledged is on
+// disk, whatever the database's own default; a node that stops within a transaction,
+// or is cut off, does not hold its locks.
+const perSession = `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+	SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '5s';
+	SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;
+	SET bytea_output = 'hex'; SET default_transaction_isolation = 'read committed'`
+
+// IsURL reports whether text names a PostgreSQL database rather than a folder.
+func IsURL(text string) bool {
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+}
+
+// Backend is an open database.
+type Backend struct {
+	// static
+	opt       store.Options
+	config    *pgx.ConnConfig
+	storageID string
+	pool      *pgxpool.Pool // of those who read
+
+	// owned by the committer
+	writer *pgx.Conn // nil: to be opened
+	known  map[crdt.DocumentID]struct{}
+}
+
+// Open opens the database of a URL, and makes the tables if there are none. No
+// error says the password.
+func Open(ctx context.Context, url string, opt store.Options) (*store.Store, error) {
+	b, err := open(ctx, url, opt)
+	if err != nil {
+		return nil, err
+	}
+	return store.Over(b, opt), nil
+}
+
+func open(ctx context.Context, url string, opt store.Options) (*Backend, error) {
+	config, err := parse(url)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
+	b := &Backend{opt: opt, config: config.ConnConfig, known: make(map[crdt.DocumentID]struct{})}
+	c, err := connect(ctx, b.config)
+	if err != nil {
+		return nil, b.unopened(err)
+	}
+	if b.storageID, err = migrate(ctx, c); err == nil {
+		err = b.warn(ctx, c)
+	}
+	if err != nil {
+		return nil, errors.Join(b.unopened(err), c.Close(ctx))
+	}
+	b.writer = c
+	config.MaxConns = int32(max(opt.Readers, 4))
+	config.AfterConnect = setUp
+	if b.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, errors.Join(b.unopened(err), c.Close(ctx))
+	}
+	return b, nil
+}
+
+// parse reads a URL. What pgx says of a wrong one may repeat it, with the password.
+func parse(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil || !IsURL(url) {
+		return nil, errors.New("the store's address cannot be read: want postgres://USER:PASSWORD@HOST:PORT/DATABASE, with characters of a password that have a meaning in addresses written as %XX")
+	}
+	config.ConnConfig.ConnectTimeout = openWithin
+	config.ConnConfig.RuntimeParams["application_name"] = "parley"
+	return config, nil
+}
+
+func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+	c, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := setUp(ctx, c); err != nil {
+		return nil, errors.Join(err, c.Close(ctx))
+	}
+	return c, nil
+}
+
+func setUp(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.PgConn().Exec(ctx, perSession).ReadAll()
+	return err
+}
+
+// warn says what of the database's configuration breaks promises of ours.
+func (b *Backend) warn(ctx context.Context, c *pgx.Conn) error {
+	var fsync, pages string
+	if err := c.QueryRow(ctx, "SELECT current_setting('fsync'), current_setting('full_page_writes')").Scan(&fsync, &pages); err != nil {
+		return err
+	}
+	if (fsync != "on" || pages != "on") && b.opt.Logger != nil {
+		b.opt.Logger.Warn("the database does not wait for its disk: a power failure may lose what was acknowledged", "fsync", fsync, "full_page_writes", pages)
+	}
+	return nil
+}
+
+// Place says where the database is, without the password.
+func Place(url string) string {
+	config, err := parse(url)
+	if err != nil {
+		return "postgres"
+	}
+	return place(config.ConnConfig)
+}
+
+func place(c *pgx.ConnConfig) string {
+	return "postgres://" + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database
+}
+
+// unopened says what to do about a database that cannot be opened.
+func (b *Backend) unopened(err error) error {
+	where := place(b.config)
+	var newer *NewerError
+	var foreign *ForeignError
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &newer), errors.As(err, &foreign):
+		return fmt.Errorf("%s: %w", where, err)
+	case errors.As(err, &pg):
+		return fmt.Errorf("open %s: %s (%s)%s", where, pg.Message, pg.Code, advice(pg.Code))
+	}
+	return fmt.Errorf("open %s: %w: is it running, and is the address right?", where, said(err))
+}
+
+// advice says what to do about an error of the database's when it is opened.
+func advice(code string) string {
+	switch code {
+	case "28P01", "28000":
+		return ": check the user and the password of --store"
+	case "3D000":
+		return ": make it with createdb"
+	case "42501":
+		return ": let its user make tables there (GRANT CREATE, USAGE ON SCHEMA), or start one node as a user who may"
+	case "25006":
+		return ": it is a copy of another, which takes the writes; give that one's address"
+	}
+	return ""
+}
+
+// said makes one line of what pgx says, whose errors of connecting have several.
+func said(err error) error {
+	var failed *pgconn.ConnectError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	var op *net.OpError
+	switch {
+	case errors.As(err, &op):
+		return op
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %v", openWithin)
+	}
+	return errors.New(strings.Join(strings.Fields(failed.Error()), " "))
+}
+
+// StorageID implements [store.Backend].
+func (b *Backend) StorageID() string { return b.storageID }
+
+// Agree implements [store.Backend].
+func (b *Backend) Agree(ctx context.Context, name, value string) (string, error) {
+	agreed := ""
+	name = "agreed:" + name
+	ctx, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
+	if value != "" {
+		if _, err := b.pool.Exec(ctx, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", name, value); err != nil {
+			return "", said(err)
+		}
+	}
+	err := b.pool.QueryRow(ctx, "SELECT value FROM meta WHERE name = $1", name).Scan(&agreed)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", said(err)
+	}
+	return agreed, nil
+}
+
+// Close implements [store.Backend].
+func (b *Backend) Close() error {
+	b.pool.Close()
+	b.discard()
+	return nil // all that is acknowledged is on disk
+}
+
+// ready opens the connection that writes.
+func (b *Backend) ready(ctx context.Context) error {
+	if b.writer != nil {
+		return nil
+	}
+	c, err := connect(ctx, b.config)
+	if err != nil {
+		return store.Passing(fmt.Errorf("connect to %s: %w", place(b.config), said(err)))
+	}
+	b.writer = c
+	return nil
+}
+
+// discard closes a connection that failed. What closing it reports adds nothing.
+func (b *Backend) discard() {
+	if b.writer == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = b.writer.Close(ctx)
+	b.writer = nil
+}
+
+func isState(err error, codes ...string) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && slices.Contains(codes, e.Code)
+}
+
+// passingClasses are the classes of SQLSTATE that have to do with the connection
+// (08), with other transactions (40), with what there is little of (53), with
+// somebody's intervention (57) or with the machine (58): PostgreSQL's appendix A.
+var passingClasses = []string{"08", "40", "53", "57", "58"}
+
+// passingCodes are of other classes: the database is a copy of another (25006), a
+// transaction was idle for too long (25P03), a lock was not had in time (55P03), a
+// right is missing (42501).
+var passingCodes = []string{"25006", "25P03", "55P03", "42501"}
+
+// judged marks an error after which trying again may help.
+func judged(err error, closed bool) error {
+	var pg *pgconn.PgError
+	var network net.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg):
+		if len(pg.Code) == 5 && slices.Contains(passingClasses, pg.Code[:2]) || slices.Contains(passingCodes, pg.Code) {
+			return store.Passing(err)
+		}
+		return err
+	case closed, errors.As(err, &network), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return store.Passing(err)
+	}
+	return err
+}

@@ -1,0 +1,206 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"parley/server/store"
+	"parley/server/store/pgtest"
+	"parley/server/store/postgres"
+	"parley/server/store/storetest"
+)
+
+// password is what must be in no error and no log.
+const password = "hunter2secret"
+
+// mustRefuse fails the test unless a database is not opened, with these words.
+func mustRefuse(t *testing.T, url string, want ...string) {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), url, store.Options{})
+	if err == nil {
+		t.Errorf("%s was opened", url)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q does not say %q", err, w)
+		}
+	}
+	if strings.Contains(err.Error(), password) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("it says the password, or has several lines: %q", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	pg := pgtest.Shared(t)
+	url := pg.Database(t)
+	as := func(user, url string) string { return strings.Replace(url, "parley@", user+":"+password+"@", 1) }
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := l.Addr().String()
+	_ = l.Close()
+	mustRefuse(t, "postgres://parley:"+password+"@"+free+"/x?sslmode=disable", "is it running", free)
+	mustRefuse(t, as("parley", pg.URL("nowhere")), "does not exist", "createdb")
+	mustRefuse(t, as("stranger", url), "stranger", "check the user")
+	mustRefuse(t, "postgres://a:"+password+"@[::1/x", "cannot be read")
+	mustRefuse(t, "postgres://a:"+password+"%zz@h/x", "cannot be read")
+	mustRefuse(t, "host=127.0.0.1 password="+password, "cannot be read")
+	mustRefuse(t, "postgres://a:"+password+"@h:port/x", "cannot be read")
+
+	pg.Exec(t, url, "CREATE ROLE guest LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+	mustRefuse(t, as("guest", url), "permission denied", "GRANT")
+
+	foreign := pg.Database(t)
+	pg.Exec(t, foreign, "CREATE TABLE animals (name text)")
+	mustRefuse(t, as("parley", foreign), "another program", "createdb")
+	pg.Exec(t, foreign, "CREATE TABLE meta (animal text)")
+	mustRefuse(t, as("parley", foreign), "another program")
+
+	if err := open(t, url).Close(); err != nil {
+		t.Fatal(err)
+	}
+	pg.Exec(t, url, "UPDATE meta SET value = '99' WHERE name = 'schema'")
+	mustRefuse(t, as("parley", url), "newer parley", "99")
+}
+
+// TestSecrets: where a database is can be said, and the password is not.
+func TestSecrets(t *testing.T) {
+	got := postgres.Place("postgres://me:" + password + "@db.example:6543/parley?password=" + password)
+	if got != "postgres://db.example:6543/parley" {
+		t.Errorf("it is at %s", got)
+	}
+	if got := postgres.Place("nothing " + password); strings.Contains(got, password) {
+		t.Errorf("it is at %s", got)
+	}
+}
+
+// TestOpenTogether: nodes that start at once make one schema and one store.
+func TestOpenTogether(t *testing.T) {
+	url := pgtest.Shared(t).Database(t)
+	ids := make([]string, 6)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			s, err := postgres.Open(context.Background(), url, store.Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ids[i] = s.StorageID()
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		if id != ids[0] || len(id) != 36 {
+			t.Errorf("storage ids %q", ids)
+		}
+	}
+}
+
+// TestRightsOfANode: once the tables are there, a node needs no more than to read
+// and to append.
+func TestRightsOfANode(t *testing.T) {
+	pg := pgtest.Shared(t)
+	url := pg.Database(t)
+	if err := open(t, url).Close(); err != nil {
+		t.Fatal(err)
+	}
+	pg.Exec(t, url, `CREATE ROLE node LOGIN;
+		GRANT USAGE ON SCHEMA public TO node;
+		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO node;
+		GRANT UPDATE ON document, snapshot, pack TO node`)
+	s := open(t, strings.Replace(url, "parley@", "node@", 1))
+	storetest.MustAppend(t, s, store.Batch{Document: storetest.Document(1), Changes: storetest.Changes(0, 3), Settings: []byte("s")})
+	storetest.MustResolve(t, s, storetest.Document(1), storetest.Resolution(0, 1, "r"))
+	if err := s.PutPack(t.Context(), storetest.Document(1), storetest.PackOf(storetest.Changes(0, 3)...)); err != nil {
+		t.Error(err)
+	}
+	storetest.MustAppend(t, s, store.Batch{Revocation: &store.Revocation{User: "u", By: "host"}})
+	if agreed, err := s.Agree(t.Context(), "name", "one"); err != nil || agreed != "one" {
+		t.Errorf("agreed on %q, %v", agreed, err)
+	}
+	if agreed, err := s.Agree(t.Context(), "name", "two"); err != nil || agreed != "one" {
+		t.Errorf("agreed on %q, %v", agreed, err)
+	}
+	if agreed, err := s.Agree(t.Context(), "other", ""); err != nil || agreed != "" {
+		t.Errorf("agreed on %q, %v", agreed, err)
+	}
+	storetest.MustHold(t, s, storetest.Document(1), storetest.Changes(0, 3)...)
+}
+
+// TestRowsStay: a person with an SQL shell alters nothing by accident.
+func TestRowsStay(t *testing.T) {
+	pg := pgtest.Shared(t)
+	url := pg.Database(t)
+	s := open(t, url)
+	storetest.MustAppend(t, s, store.Batch{Document: storetest.Document(1), Changes: storetest.Changes(0, 3), Settings: []byte("s"),
+		Resolution: storetest.Resolution(0, 1, "r"), Revocation: &store.Revocation{User: "u", By: "host"}})
+	for _, table := range []string{"change", "settings", "resolution", "revocation", "document"} {
+		for _, sql := range []string{"DELETE FROM " + table, "TRUNCATE " + table + " CASCADE"} {
+			if err := execute(url, sql); err == nil || !strings.Contains(err.Error(), "never") {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+	}
+	for _, sql := range []string{
+		"UPDATE change SET role = 'host'", "UPDATE settings SET data = ''", "UPDATE resolution SET n = 2", "UPDATE revocation SET until = 1",
+		"UPDATE document SET changes = 2", "UPDATE document SET id = '0123456789abcdef'", "UPDATE document SET resolutions = 0",
+	} {
+		if err := execute(url, sql); err == nil || !strings.Contains(err.Error(), "never") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	storetest.MustHold(t, s, storetest.Document(1), storetest.Changes(0, 3)...)
+}
+
+// TestDamage: what is damaged is found as it is read, and what can do without is
+// left out.
+func TestDamage(t *testing.T) {
+	pg := pgtest.Shared(t)
+	url := pg.Database(t)
+	var log strings.Builder
+	s, err := postgres.Open(t.Context(), url, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	a := storetest.Changes(0, 4)
+	for d := range 3 {
+		storetest.MustPut(t, s, storetest.Document(d), a...)
+	}
+	if err := s.PutPack(t.Context(), storetest.Document(0), storetest.PackOf(a[:3]...)); err != nil {
+		t.Fatal(err)
+	}
+	pg.Exec(t, url, "UPDATE pack SET data = data || '\\x00'")
+	storetest.MustHold(t, s, storetest.Document(0), a...)
+	if !strings.Contains(log.String(), "a pack of changes is damaged") {
+		t.Errorf("logged: %s", log.String())
+	}
+	key := fmt.Sprintf("(SELECT key FROM document WHERE id = '%s')", string(idOf(1)))
+	pg.Exec(t, url, "ALTER TABLE change DISABLE TRIGGER USER; UPDATE change SET chunk = chunk || '\\x00' WHERE n = 2 AND document = "+key)
+	if _, err := s.Load(t.Context(), storetest.Document(1)); err == nil || !strings.Contains(err.Error(), "change 2 does not match") {
+		t.Errorf("a damaged change loads: %v", err)
+	}
+	for _, n := range []string{"2", "4"} { // in the midst, and at the end
+		key := fmt.Sprintf("(SELECT key FROM document WHERE id = '%s')", string(idOf(2)))
+		pg.Exec(t, url, "ALTER TABLE change DISABLE TRIGGER USER; DELETE FROM change WHERE n = "+n+" AND document = "+key)
+		if _, err := s.Load(t.Context(), storetest.Document(2)); err == nil || !strings.Contains(err.Error(), "changes are missing") {
+			t.Errorf("without change %s it loads: %v", n, err)
+		}
+	}
+}
+
+func idOf(i int) []byte { id := storetest.Document(i); return id[:] }
