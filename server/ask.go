@@ -47,7 +47,9 @@ func (d *document) storeSettings(settings []byte) {
 	d.perform() // the changes before
 	d.srv.docs.pin(d)
 	upTo := d.machine.Graph().Len() // all queued before this, on disk before it
-	d.srv.store.Append(store.Batch{Document: d.id, Settings: settings, Chain: &d.chain, Done: func(err error) {
+	base := d.base(upTo)
+	d.came.Settings++
+	d.srv.store.Append(store.Batch{Document: d.id, Base: base, Settings: settings, Chain: &d.chain, Done: func(err error) {
 		d.post(posted{settled: &settled{upTo: upTo, settings: settings, err: err}})
 	}})
 }

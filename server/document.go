@@ -40,6 +40,7 @@ type document struct {
 	machine     *session.Document // nil until loaded
 	broken      bool              // could not be loaded or stored; nothing more is taken
 	conns       map[session.ConnID]*conn
+	came        store.Version           // with all settings and resolutions that the store was asked for; the graph counts changes
 	settings    []byte                  // on disk
 	newSettings []byte                  // the newest, on disk or not
 	actors      map[string]crdt.ActorID // with which the server writes, by user
@@ -333,9 +334,19 @@ func (d *document) commitPart(first, end int) {
 		})
 	}
 	d.srv.docs.pin(d)
-	d.srv.store.Append(store.Batch{Document: d.id, Changes: changes, Chain: &d.chain, Done: func(err error) {
+	base := d.base(first)
+	d.srv.store.Append(store.Batch{Document: d.id, Base: base, Changes: changes, Chain: &d.chain, Done: func(err error) {
 		d.post(posted{settled: &settled{upTo: end, err: err}})
 	}})
+}
+
+// base is what a batch is built on that comes after so many changes and all else
+// that was asked of the store; nil where nobody else appends.
+func (d *document) base(changes int) *store.Version {
+	if !d.srv.store.Shared() {
+		return nil
+	}
+	return &store.Version{Changes: changes, Settings: d.came.Settings, Resolutions: d.came.Resolutions}
 }
 
 // fill puts the sync message that c should have into its outbox, if there is
@@ -361,7 +372,7 @@ func (d *document) load() {
 	if err == nil {
 		return
 	}
-	d.srv.log.Error("a document could not be loaded: parley check says what is damaged in the data folder, parley restore puts a backup in its place", "document", d.id, "err", err)
+	d.srv.log.Error("a document could not be loaded", "document", d.id, "err", err)
 	d.fail()
 }
 
@@ -387,6 +398,7 @@ func (d *document) begin(doc *crdt.Document, stored *store.Stored) error {
 			return fmt.Errorf("read resolution %d: %w", i+1, err)
 		}
 	}
+	d.came = stored.Version
 	d.settings, d.newSettings = stored.Settings, stored.Settings
 	d.machine = session.NewDocument(d.id, &d.srv.docConfig, session.Stored{
 		Document: doc, Snapshot: stored.Snapshot, Users: stored.Users,
@@ -408,8 +420,10 @@ func (d *document) seal(r presence.Resolution) {
 	if err != nil {
 		panic("server: encode a resolution: " + err.Error()) // of texts and numbers
 	}
+	base := d.base(upTo)
+	d.came.Resolutions++
 	d.srv.store.Append(store.Batch{
-		Document: d.id, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Chain: &d.chain,
+		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Chain: &d.chain,
 		Done: func(err error) { // the commit point: after it the parties have agreed
 			d.post(posted{settled: &settled{upTo: upTo, sealed: &r, err: err}})
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 
 	"parley/server/audit"
+	"parley/server/store"
 )
 
 // The names of the signing key and of its public half in the data folder.
@@ -16,6 +18,33 @@ const (
 	keyFile    = "parley.key"
 	publicFile = "parley.pub"
 )
+
+// agreedKey returns the key that the server signs with: the same on all machines
+// that share a store, or what one signs could not be checked by another's.
+func agreedKey(ctx context.Context, dir string, st *store.Store) (*audit.Key, error) {
+	const name = "public-key"
+	if st.Shared() && !exists(filepath.Join(dir, keyFile)) {
+		agreed, err := st.Agree(ctx, name, "")
+		if err != nil {
+			return nil, fmt.Errorf("ask the store for its public key: %w", err)
+		}
+		if agreed != "" {
+			return nil, fmt.Errorf("%s is not there, and other servers of this store sign already: copy their %s into %s", filepath.Join(dir, keyFile), keyFile, dir)
+		}
+	}
+	key, err := signingKey(dir, st.StorageID())
+	if err != nil {
+		return nil, err
+	}
+	agreed, err := st.Agree(ctx, name, key.Public().Text())
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("tell the store the public key: %w", err)
+	case agreed != key.Public().Text():
+		return nil, fmt.Errorf("the key in %s is not the one that the other servers of this store sign with: copy their %s into %s", dir, keyFile, dir)
+	}
+	return key, nil
+}
 
 // signingKey returns the key in the data folder that the server signs with. It
 // makes one at the first start, named after the store, and writes the public half

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"parley/server/store/pgtest"
 )
 
 // asBinary makes this test binary behave as parley, so that tests can start
@@ -21,8 +23,13 @@ func TestMain(m *testing.M) {
 	if worker || os.Getenv(asBinary) != "" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"parley": main})
+	testscript.Main(withPostgres{m}, map[string]func(){"parley": main})
 }
+
+// withPostgres stops the database that tests have started.
+type withPostgres struct{ m *testing.M }
+
+func (w withPostgres) Run() int { return pgtest.Main(w.m) }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{

@@ -16,6 +16,7 @@ import (
 	"parley/server"
 	"parley/server/compact"
 	"parley/server/store"
+	"parley/server/store/postgres"
 	"parley/server/web"
 	"parley/sync/session"
 	"parley/sync/wire"
@@ -32,7 +33,8 @@ const maxHeader = 160 << 10
 // serveCmd runs the server until SIGTERM or SIGINT.
 type serveCmd struct {
 	Listen         string        `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8080" env:"PARLEY_LISTEN"`
-	Data           string        `help:"Folder for the database; made if missing." default:"parley-data" env:"PARLEY_DATA" type:"path"`
+	Data           string        `help:"Folder for the database, and for the key that the server signs with; made if missing." default:"parley-data" env:"PARLEY_DATA" type:"path"`
+	Store          string        `help:"PostgreSQL database that several servers share (postgres://USER:PASSWORD@HOST/DATABASE), instead of one in --data." env:"PARLEY_STORE" placeholder:"URL"`
 	Identity       identityFlags `embed:"" group:"Identity"`
 	Dev            bool          `help:"Believe what clients say of themselves (?user=&name=&role=), on loopback only." env:"PARLEY_DEV"`
 	PlainDocuments bool          `help:"Relay and store any Automerge document." env:"PARLEY_PLAIN_DOCUMENTS"`
@@ -124,6 +126,9 @@ func (c *serveCmd) Validate() error {
 	case c.Dev && c.Identity.Keys != "":
 		return errors.New("--dev believes everyone and --keys wants tokens: leave one of them out")
 	}
+	if c.Store != "" && !postgres.IsURL(c.Store) {
+		return errors.New("--store: want postgres://USER:PASSWORD@HOST/DATABASE; a folder on this machine is --data")
+	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen %q: want HOST:PORT, such as 127.0.0.1:8080", c.Listen)
@@ -161,14 +166,34 @@ func (c *serveCmd) Run(io streams) error {
 	if err != nil {
 		return err
 	}
-	st, err := store.Open(c.Data, store.Options{Logger: log})
+	st, err := c.open(ctx, log)
 	if err != nil {
-		return wayBack(c.Data, err)
+		return err
 	}
 	if err := c.serve(ctx, stop, log, st); err != nil {
-		return wayBack(c.Data, errors.Join(err, st.Close()))
+		return errors.Join(err, st.Close())
 	}
 	return st.Close()
+}
+
+// open opens the store: in the data folder, or where --store says.
+func (c *serveCmd) open(ctx context.Context, log *slog.Logger) (*store.Store, error) {
+	opt := store.Options{Logger: log}
+	if c.Store == "" {
+		return store.Open(c.Data, opt)
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil { // for the key
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	return postgres.Open(ctx, c.Store, opt)
+}
+
+// where says what open opens.
+func (c *serveCmd) where() string {
+	if c.Store != "" {
+		return postgres.Place(c.Store)
+	}
+	return c.Data
 }
 
 func newLogger(io streams, level string) (*slog.Logger, error) {
@@ -183,7 +208,7 @@ func newLogger(io streams, level string) (*slog.Logger, error) {
 // connections, clients told to come back, everything accepted committed. stop
 // lets signals do again what they do by default.
 func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st *store.Store) error {
-	key, err := signingKey(c.Data, st.StorageID())
+	key, err := agreedKey(ctx, c.Data, st)
 	if err != nil {
 		return err
 	}
@@ -248,7 +273,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- hs.Serve(server.Listener(listener)) }()
-	log.Info("listening on http://"+listener.Addr().String(), "data", c.Data, "version", currentVersion().Version)
+	log.Info("listening on http://"+listener.Addr().String(), "data", c.where(), "version", currentVersion().Version)
 
 	select {
 	case <-ctx.Done():

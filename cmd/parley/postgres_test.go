@@ -1,0 +1,77 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"parley/server/store/pgtest"
+)
+
+// unserved runs parley serve, which must not start, and returns what it says.
+func unserved(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{"serve", "--dev", "--listen", "127.0.0.1:0", "--log", "error"}, args...)...)
+	cmd.Env = append(os.Environ(), asBinary+"=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil || strings.Count(strings.TrimSpace(string(out)), "\n") > 0 {
+		t.Errorf("it started, or says more than a line: %v: %s", err, out)
+	}
+	return string(out)
+}
+
+// asHost runs a command as a host and returns what it prints.
+func asHost(t *testing.T, p *process, args ...string) string {
+	t.Helper()
+	var out, errs strings.Builder
+	code := run(append(args, "--server", p.url, "--user", "host", "--role", "host"), streams{strings.NewReader(""), &out, &errs})
+	if code != exitOK {
+		t.Fatalf("%v: exit %d: %s%s", args, code, out.String(), errs.String())
+	}
+	return out.String()
+}
+
+// TestServeFromPostgres: a server on another machine goes on where one was killed,
+// with the same key.
+func TestServeFromPostgres(t *testing.T) {
+	url := pgtest.Shared(t).Database(t)
+	url = strings.Replace(url, "parley@", "parley:hunter2secret@", 1)
+	first, second := t.TempDir(), t.TempDir()
+	p := serve(t, first, "--store", url)
+	asHost(t, p, "open", "sample", "--fields", "../../testdata/sample.json")
+	if err := p.kill(); err == nil {
+		t.Error("it was not killed")
+	}
+	if log := p.output(); strings.Contains(log, "hunter2secret") || !strings.Contains(log, "data=postgres://127.0.0.1:") {
+		t.Errorf("it logged: %s", log)
+	}
+	if exists(filepath.Join(first, "parley.db")) {
+		t.Error("there is a database in the data folder")
+	}
+
+	if said := unserved(t, "--data", second, "--store", url); !strings.Contains(said, "copy their parley.key into "+second) {
+		t.Errorf("without the key: %s", said)
+	}
+	other := t.TempDir()
+	if _, err := signingKey(other, "0123456789"); err != nil {
+		t.Fatal(err)
+	}
+	if said := unserved(t, "--data", other, "--store", url); !strings.Contains(said, "is not the one that the other servers of this store sign with") {
+		t.Errorf("with another key: %s", said)
+	}
+	key, err := os.ReadFile(filepath.Join(first, keyFile))
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(second, keyFile), key, 0o600))
+	p = serve(t, second, "--store", url)
+	if said := asHost(t, p, "show", "sample"); !strings.Contains(said, "Price") && !strings.Contains(said, "price") {
+		t.Errorf("the transaction is %s", said)
+	}
+}
+
+func TestStoreIsNoURL(t *testing.T) {
+	if said := unserved(t, "--data", t.TempDir(), "--store", "mysql://u:hunter2secret@h/d"); !strings.Contains(said, "want postgres://") || strings.Contains(said, "hunter2secret") {
+		t.Errorf("it said %s", said)
+	}
+}
