@@ -141,6 +141,9 @@ func refusalText(r client.Rejection) string {
 		lost = append(lost, happened(e))
 	}
 	what := "a change"
+	if len(r.Others) > 0 && len(lost) == 0 {
+		return plain(r.Message)
+	}
 	if len(lost) > 0 {
 		what = strings.Join(slices.Compact(lost), "; ")
 	}

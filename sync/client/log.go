@@ -31,6 +31,7 @@ const (
 	recordOwner  recordKind = 1 // the first: whose replica this is
 	recordChange recordKind = 2 // one change, checked; after all that it depends on
 	recordServer recordKind = 3 // heads that the server has, one after the other; the last such record counts
+	recordActor  recordKind = 4 // an actor that is ours, before its first change
 )
 
 type record struct {

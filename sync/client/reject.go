@@ -20,9 +20,16 @@ const (
 	maxRemade = 3
 )
 
+// messageOthers takes the place of what the server said of changes that only their
+// authors may bring.
+const messageOthers = "the server does not have all that others did here any more: it is back when they connect"
+
 // Rejection tells of changes that the server refused. They are gone from the
 // replica, and everything else is kept: what we had built on them was made
 // again, as new changes.
+//
+// They may be others' changes: a server that was restored from an older copy
+// takes each back from its author only.
 type Rejection struct {
 	N       int         // counts from 1 since the client was opened
 	Code    string      // from the server's closed set
@@ -31,6 +38,9 @@ type Rejection struct {
 	// Lost is what these changes did, and what could not be made again without
 	// them, in the order of history.
 	Lost []transaction.Event
+	// Others are changes that other people made and that are gone with these. They come
+	// back when those who made them connect.
+	Others []crdt.Hash
 	// Remade says which changes stand for those that were built on them.
 	Remade map[crdt.Hash]crdt.Hash
 }
@@ -73,6 +83,11 @@ func (k *keeper) heed(m any) {
 // not have it. It may have been rolled back before, with what it was built on.
 func (k *keeper) reject(r Rejection) {
 	g := k.replica.graph()
+	if k.talk != nil && k.talk.last != nil {
+		// What it had in earlier conversations it may have lost: it does not refuse
+		// what it has.
+		k.replica.learnAnew(k.talk.last.Heads)
+	}
 	refused := make(map[crdt.Hash]bool)
 	for _, i := range k.replica.unsaved() {
 		h := g.HashAt(i)
@@ -100,7 +115,7 @@ func (k *keeper) reject(r Rejection) {
 func (k *keeper) rollBack(r *Rejection, refused map[crdt.Hash]bool) error {
 	g := k.replica.graph()
 	gone := withDependents(g, refused)
-	fresh := &replica{owner: k.replica.owner}
+	fresh := &replica{owner: k.replica.owner, ours: k.replica.ours}
 	fresh.doc, fresh.state = rebuilt(fresh.owner.Transaction, g, g.Len(), gone)
 	k.actor = newActor()
 	remade := k.remakeAll(fresh, r, gone, refused)
@@ -124,13 +139,18 @@ func (k *keeper) remakeAll(fresh *replica, r *Rejection, gone, refused map[crdt.
 	r.Remade = make(map[crdt.Hash]crdt.Hash)
 	history := k.replica.state.History()
 	history = slices.DeleteFunc(history, func(e transaction.Event) bool { return !gone[e.Change] })
+	spare := r.sparesTheRest() || !slices.ContainsFunc(history, func(e transaction.Event) bool { return refused[e.Change] && k.isOurs(e) })
 	for change := range byChange(history) {
 		h := change[0].Change
+		if !k.isOurs(change[0]) {
+			r.Others = append(r.Others, h)
+			continue
+		}
 		tries := k.remade[h]
 		if refused[h] {
 			tries++
 		}
-		lost := !r.sparesTheRest() || refused[h] && (r.Code != codeDependsOnRefused || tries > maxRemade)
+		lost := !spare || refused[h] && (r.Code != codeDependsOnRefused || tries > maxRemade)
 		if !lost {
 			again, err := k.makeAgain(fresh, change)
 			lost = err != nil
@@ -142,6 +162,12 @@ func (k *keeper) remakeAll(fresh *replica, r *Rejection, gone, refused map[crdt.
 		}
 	}
 	return remade
+}
+
+// isOurs says whether our user made a change: what others made is never made again
+// in our name.
+func (k *keeper) isOurs(e transaction.Event) bool {
+	return k.replica.ours[e.Actor] || e.User != "" && e.User == k.replica.owner.User
 }
 
 // sparesTheRest says whether changes that were built on the refused one may
@@ -167,6 +193,9 @@ func withDependents(g *crdt.Graph, changes map[crdt.Hash]bool) map[crdt.Hash]boo
 }
 
 func (k *keeper) noteRejection(r Rejection) {
+	if len(r.Others) > 0 && len(r.Lost) == 0 {
+		r.Message = messageOthers
+	}
 	k.log.Info("the server refused a change", "code", r.Code, "message", r.Message)
 	k.rejected++
 	r.N = k.rejected

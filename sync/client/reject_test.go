@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -251,5 +252,80 @@ func TestTheViewerWhoPicked(t *testing.T) {
 	var refusal *crdt.Refusal
 	if _, err := c.Pick(t.Context(), "a", json.RawMessage("1"), ""); !errors.As(err, &refusal) || refusal.Code != transaction.CodeReadOnly {
 		t.Errorf("picked: %v", err)
+	}
+}
+
+// A server that was restored from an older copy takes everybody's changes back from
+// their authors, in whatever order they come. What others did is never done again in
+// the name of one who brings it.
+func TestAServerThatLostWhatOthersBuiltOn(t *testing.T) {
+	for _, order := range [][]string{{"bob", "alice", "hana"}, {"hana", "alice", "bob"}, {"alice", "bob", "hana"}} {
+		t.Run(strings.Join(order, " "), func(t *testing.T) {
+			srv := startServer(t)
+			clients := make(map[string]*Client)
+			dirs := map[string]string{"hana": t.TempDir(), "alice": t.TempDir(), "bob": t.TempDir()}
+			connect := func(user string) *Client {
+				role := transaction.Party
+				if user == "hana" {
+					role = transaction.Host
+				}
+				clients[user] = open(t, Options{User: user, Role: role, Server: srv.url(), Replica: dirs[user]})
+				return clients[user]
+			}
+			step := func(user string, do func(*Client) (crdt.Hash, error)) {
+				t.Helper()
+				h, err := do(clients[user])
+				check(t, err)
+				for name, c := range clients {
+					until(t, c, name+" has what "+user+" did", func(v View) bool { return saved(v) && slices.Equal(v.Heads, []crdt.Hash{h}) })
+				}
+			}
+			pick := func(field, value string) func(*Client) (crdt.Hash, error) {
+				return func(c *Client) (crdt.Hash, error) { return c.Pick(t.Context(), field, json.RawMessage(value), "") }
+			}
+			for user := range dirs {
+				connect(user)
+			}
+			step("hana", func(c *Client) (crdt.Hash, error) {
+				return c.SetFields(t.Context(), map[string]transaction.Field{"price": {Label: "Price"}, "date": {Label: "Date"}})
+			})
+			step("alice", pick("price", "1"))
+			step("bob", pick("price", "2"))
+			step("alice", pick("date", "3"))
+			step("bob", pick("place", "4"))
+			step("alice", pick("time", "5"))
+			step("bob", func(c *Client) (crdt.Hash, error) { return c.Withdraw(t.Context(), "time") })
+			for _, c := range clients {
+				closeNow(t, c)
+			}
+			srv.down()
+			srv.dir = t.TempDir()
+			srv.up()
+
+			for _, user := range order {
+				c := connect(user)
+				until(t, c, user+" saved", saved)
+				history, err := c.History()
+				check(t, err)
+				for _, e := range history {
+					if e.Kind == transaction.Picked && !strings.Contains(map[string]string{"alice": "135", "bob": "24"}[e.User], string(e.Pick.Value)) {
+						t.Errorf("%s has picked %s for %s", e.User, e.Pick.Value, e.Field)
+					}
+				}
+			}
+			v := until(t, clients["hana"], "what all did", func(v View) bool {
+				return saved(v) && len(v.Fields) == 2 && slices.Equal(v.Heads, clients["bob"].Heads()) && slices.Equal(v.Heads, clients["alice"].Heads())
+			})
+			held := make(map[string][]string)
+			for _, s := range v.Selections {
+				for _, p := range s.Picks {
+					held[s.Field] = append(held[s.Field], p.By+string(p.Value))
+				}
+				slices.Sort(held[s.Field])
+			}
+			if !slices.Contains(held["price"], "bob2") || !slices.Equal(held["date"], []string{"alice3"}) || !slices.Equal(held["place"], []string{"bob4"}) {
+				t.Errorf("held: %v", held)
+			}
+		})
 	}
 }

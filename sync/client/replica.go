@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -20,8 +21,9 @@ type replica struct {
 	owner owner
 
 	doc   *crdt.Document
-	state *transaction.State // of all accepted changes
-	log   *logFile           // nil: in memory only
+	state *transaction.State    // of all accepted changes
+	log   *logFile              // nil: in memory only
+	ours  map[crdt.ActorID]bool // whose changes were made here, in this life or an earlier one
 
 	unwritten []record
 	mustSync  bool // an unwritten record is of a local change: the only copy there is
@@ -43,7 +45,9 @@ type owner struct {
 // openReplica reads the replica in dir, or makes an empty one; in memory if dir
 // is empty. It returns how many bytes of a torn end were cut off.
 func openReplica(dir string, o owner) (*replica, int, error) {
-	r := &replica{owner: o, doc: crdt.NewDocument(crdt.Limits{}), state: transaction.New(o.Transaction)}
+	r := &replica{
+		owner: o, doc: crdt.NewDocument(crdt.Limits{}), state: transaction.New(o.Transaction), ours: make(map[crdt.ActorID]bool),
+	}
 	if dir == "" {
 		return r, 0, nil
 	}
@@ -79,6 +83,8 @@ func (r *replica) load(records []record) error {
 		switch rec.kind {
 		case recordChange:
 			chunks = append(chunks, rec.content)
+		case recordActor:
+			r.ours[crdt.ActorID(rec.content)] = true
 		case recordServer:
 			r.known = parseHashes(rec.content)
 			spent += recordHead + len(rec.content)
@@ -106,6 +112,10 @@ func (r *replica) add(c *crdt.Change, local bool) crdt.Outcome {
 	if out.Status == crdt.Accepted {
 		if err := r.state.Apply(c); err != nil {
 			panic("client: an accepted change does not apply: " + err.Error())
+		}
+		if local && !r.ours[c.Actor] {
+			r.ours[c.Actor] = true
+			r.unwritten = append(r.unwritten, record{recordActor, []byte(c.Actor)})
 		}
 		r.unwritten = append(r.unwritten, record{recordChange, c.Chunk()})
 		r.mustSync = r.mustSync || local
@@ -189,6 +199,16 @@ func (r *replica) learn(heads []crdt.Hash, sent []*crdt.Change) {
 		}
 		known = slices.DeleteFunc(known, func(h crdt.Hash) bool { return !r.graph().Has(h) })
 	}
+	r.remember(known)
+}
+
+// learnAnew forgets all that the server had but for the heads that it names, as far
+// as they are here.
+func (r *replica) learnAnew(heads []crdt.Hash) {
+	r.remember(slices.DeleteFunc(slices.Clone(heads), func(h crdt.Hash) bool { return !r.graph().Has(h) }))
+}
+
+func (r *replica) remember(known []crdt.Hash) {
 	known = crdt.SortHashes(known)
 	if slices.Equal(known, r.known) {
 		return
@@ -210,6 +230,9 @@ func (r *replica) unsaved() []int { return r.graph().Since(r.known) }
 // records is the whole log of doc.
 func (r *replica) records(doc *crdt.Document) []record {
 	rs := []record{r.ownerRecord()}
+	for _, actor := range slices.Sorted(maps.Keys(r.ours)) {
+		rs = append(rs, record{recordActor, []byte(actor)})
+	}
 	for i := range doc.Graph.Len() {
 		rs = append(rs, record{recordChange, doc.Graph.ChunkAt(i)})
 	}
