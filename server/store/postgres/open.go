@@ -54,14 +54,15 @@ type Backend struct {
 // Open opens the database of a URL, and makes the tables if there are none. No
 // error says the password.
 func Open(ctx context.Context, url string, opt store.Options) (*store.Store, error) {
-	b, err := open(ctx, url, opt)
+	b, err := open(ctx, url, opt, whole)
 	if err != nil {
 		return nil, err
 	}
 	return store.Over(b, opt), nil
 }
 
-func open(ctx context.Context, url string, opt store.Options) (*Backend, error) {
+// open opens a database. begin looks at it, once its tables are there.
+func open(ctx context.Context, url string, opt store.Options, begin func(context.Context, pgx.Tx) error) (*Backend, error) {
 	config, err := parse(url)
 	if err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func open(ctx context.Context, url string, opt store.Options) (*Backend, error) 
 	if err != nil {
 		return nil, b.unopened(err)
 	}
-	if b.storageID, err = migrate(ctx, c); err == nil {
+	if b.storageID, err = migrate(ctx, c, begin); err == nil {
 		err = b.warn(ctx, c)
 	}
 	if err != nil {
@@ -145,9 +146,11 @@ func (b *Backend) unopened(err error) error {
 	where := place(b.config)
 	var newer *NewerError
 	var foreign *ForeignError
+	var other *OtherContentError
+	var unfinished *UnfinishedError
 	var pg *pgconn.PgError
 	switch {
-	case errors.As(err, &newer), errors.As(err, &foreign):
+	case errors.As(err, &newer), errors.As(err, &foreign), errors.As(err, &other), errors.As(err, &unfinished):
 		return fmt.Errorf("%s: %w", where, err)
 	case errors.As(err, &pg):
 		return fmt.Errorf("open %s: %s (%s)%s", where, pg.Message, pg.Code, advice(pg.Code))

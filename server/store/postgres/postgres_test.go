@@ -20,8 +20,11 @@ import (
 const childEnv = "PARLEY_POSTGRES_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) == "write" {
+	switch os.Getenv(childEnv) {
+	case "write":
 		os.Exit(childWrites(os.Args[1], os.Args[2]))
+	case "migrate":
+		os.Exit(childMigrates(os.Args[1], os.Args[2]))
 	}
 	code := pgtest.Main(m)
 	if err := goleak.Find(); code == 0 && err != nil {

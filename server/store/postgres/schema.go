@@ -129,9 +129,19 @@ func (e *ForeignError) Error() string {
 	return "the database holds tables of another program: make one for parley alone (createdb parley), or name a schema with ?search_path="
 }
 
+// whole refuses a database into which a folder is being copied.
+func whole(ctx context.Context, tx pgx.Tx) error {
+	var unfinished bool
+	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM meta WHERE name = $1)", unfinishedMark).Scan(&unfinished)
+	if err == nil && unfinished {
+		err = &UnfinishedError{}
+	}
+	return err
+}
+
 // migrate brings the schema up to date, all or nothing, and returns the store's id.
-// Nodes that start together wait for each other.
-func migrate(ctx context.Context, c *pgx.Conn) (storageID string, err error) {
+// Nodes that start together wait for each other. begin belongs to it.
+func migrate(ctx context.Context, c *pgx.Conn, begin func(context.Context, pgx.Tx) error) (storageID string, err error) {
 	tx, err := c.Begin(ctx)
 	if err != nil {
 		return "", err
@@ -160,6 +170,9 @@ func migrate(ctx context.Context, c *pgx.Conn) (storageID string, err error) {
 		if err != nil {
 			return "", err
 		}
+	}
+	if err := begin(ctx, tx); err != nil {
+		return "", err
 	}
 	if err := tx.QueryRow(ctx, "SELECT value FROM meta WHERE name = 'storage-id'").Scan(&storageID); err != nil {
 		return "", fmt.Errorf("read the storage id: %w", err)
