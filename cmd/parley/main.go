@@ -45,6 +45,7 @@ type cli struct {
 	Verify        verifyCmd        `cmd:"" help:"Verify a record that was exported, without any server."`
 	Serve         serveCmd         `cmd:"" help:"Run the sync server."`
 	Backup        backupCmd        `cmd:"" help:"Copy a server's data to a file, while it runs."`
+	Migrate       migrateCmd       `cmd:"" help:"Copy a server's data folder into PostgreSQL."`
 	Restore       restoreCmd       `cmd:"" help:"Put a backup into an empty data folder, once it is checked."`
 	Check         checkCmd         `cmd:"" help:"Find out whether a server's data, or a backup, is as it was written."`
 	Bench         benchCmd         `cmd:"" help:"Measure a server: how soon picks are saved and seen, and whether any are lost."`

@@ -75,3 +75,40 @@ func TestStoreIsNoURL(t *testing.T) {
 		t.Errorf("it said %s", said)
 	}
 }
+
+// TestMigrateIntoPostgres: a server goes on from its folder's copy, with the same key.
+func TestMigrateIntoPostgres(t *testing.T) {
+	url := pgtest.Shared(t).Database(t)
+	dir := t.TempDir()
+	p := serve(t, dir)
+	asHost(t, p, "open", "sample", "--fields", "../../testdata/sample.json")
+	migrate := func(want int, args ...string) string {
+		t.Helper()
+		var out strings.Builder
+		if code := run(append([]string{"migrate"}, args...), streams{strings.NewReader(""), &out, &out}); code != want {
+			t.Errorf("exit %d, want %d: %s", code, want, out.String())
+		}
+		return out.String()
+	}
+	if said := migrate(exitFailure, "--data", dir, "--store", url); !strings.Contains(said, "is in use by process") {
+		t.Errorf("while it runs: %s", said)
+	}
+	check(t, p.end(os.Interrupt))
+	if said := migrate(exitOK, "--data", dir, "--store", url); !strings.Contains(said, "1 document,") {
+		t.Errorf("it said %s", said)
+	}
+	if said := migrate(exitOK, "--data", dir, "--store", url, "--json"); !strings.Contains(said, `"documents":1`) {
+		t.Errorf("it said %s", said)
+	}
+	migrate(exitUsage, "--data", filepath.Join(dir, "missing"), "--store", url)
+	migrate(exitUsage, "--data", dir, "--store", "a folder")
+	p = serve(t, dir, "--store", url)
+	asHost(t, p, "show", "sample")
+	check(t, p.end(os.Interrupt))
+	other := t.TempDir()
+	p = serve(t, other)
+	check(t, p.end(os.Interrupt))
+	if said := migrate(exitUsage, "--data", other, "--store", url); !strings.Contains(said, "holds another store") {
+		t.Errorf("into another's: %s", said)
+	}
+}
