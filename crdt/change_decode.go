@@ -20,6 +20,7 @@ const (
 	typeChange     = 1
 	typeDeflated   = 2
 	maxLengthBytes = 10
+	authorTag      = 1 // of a record behind the columns
 )
 
 // DecodeChange reads one change from a peer and checks all that can be checked
@@ -232,7 +233,9 @@ func (d *decoder) counters(c *Change, cols *columns) *Refusal {
 }
 
 // extra checks what follows the columns. Automerge takes any bytes and keeps
-// them; 3.5 reads records there, each a tag, a length and as many bytes.
+// them; 3.5 reads records there, each a tag, a length and as many bytes. The
+// author stands in an actor's first change; in a later one it ends the process of
+// every client that applies it.
 func (d *decoder) extra(c *Change, extra string) *Refusal {
 	if extra == "" {
 		return nil
@@ -242,8 +245,11 @@ func (d *decoder) extra(c *Change, extra string) *Refusal {
 	}
 	r := columnar.NewReader(extra)
 	for r.Len() > 0 {
-		r.Uint()
+		tag := r.Uint()
 		r.Take(r.Uint())
+		if tag == authorTag && c.Seq != 1 {
+			return newRefusal(CodeExtra, "an author in change %d of an actor", c.Seq)
+		}
 	}
 	if r.Err() != nil {
 		return newRefusal(CodeExtra, "%v", r.Err())

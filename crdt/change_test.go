@@ -133,6 +133,8 @@ var hostileChanges = []hostileChange{
 	{"startOp overflows", CodeCounter, func(d *draft) { d.startOp = 1<<64 - 2 }},
 	{"extra cut off", CodeExtra, func(d *draft) { d.extra = []byte("\x01\x05hi") }},
 	{"extra without length", CodeExtra, func(d *draft) { d.extra = []byte("\x01") }},
+	{"an author in a later change", CodeExtra, func(d *draft) { d.seq, d.extra = 2, []byte("\x01\x02hi") }},
+	{"an author behind another record", CodeExtra, func(d *draft) { d.seq, d.extra = 2, []byte("\x03\x00\x01\x00") }},
 	{"long extra", CodeExtra, func(d *draft) { d.extra = make([]byte, 4<<10+1) }},
 
 	{"no insert column", CodeColumns, withColumn(colInsert, "")},
