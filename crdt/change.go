@@ -62,14 +62,14 @@ const (
 	Delete
 	MakeText
 	Increment
-	MakeTable // a map
+	MakeTable // of older clients; the gate refuses it
 	Mark      // the beginning or the end of a mark
 	numActions
 )
 
 // Makes says whether the operation makes an object.
 func (a Action) Makes() bool {
-	return a == MakeMap || a == MakeList || a == MakeText || a == MakeTable
+	return a == MakeMap || a == MakeList || a == MakeText
 }
 
 // Op is one operation. It is either at a key of a map (Keyed) or at an element

@@ -77,6 +77,9 @@ func (d *decoder) operation(c *Change, i int, s *rows, refs *[]Ref) *Refusal {
 		return newRefusal(CodeAction, "%d", action)
 	}
 	op.Action, op.Insert = Action(action), s.insert.Next()
+	if op.Action == MakeTable {
+		return newRefusal(CodeAction, "a table, of which automerge 3.5 fails at the first key")
+	}
 	if op.Insert && (op.Action == Delete || op.Action == Increment) {
 		return newRefusal(CodeAction, "an insert that makes nothing")
 	}

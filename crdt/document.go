@@ -168,13 +168,19 @@ func (d *Document) admitSize(c *Change) *Refusal {
 // have no gaps. Operation counters are above all in the change's past, but not
 // always by one: a change made on an earlier state (changeAt) continues from
 // all that its author knew, some of which may not have come here yet. No
-// author can know of more than a whole document's operations.
+// author can know of more than a whole document's operations. A change without
+// operations is made on all that its author knew; automerge 3.5 saves one that
+// leaves a gap and cannot load what it saved.
 func (d *Document) admitCounters(c *Change) *Refusal {
 	if seq := d.Graph.Seq(c.Actor); c.Seq != seq+1 {
 		return newRefusal(CodeSequence, "sequence number %d of actor %s, who is at %d", c.Seq, c.Actor, seq)
 	}
-	if highest := d.Graph.MaxOpOf(c.Deps); c.StartOp <= highest {
+	highest := d.Graph.MaxOpOf(c.Deps)
+	if c.StartOp <= highest {
 		return newRefusal(CodeStartOp, "%d, after %d", c.StartOp, highest)
+	}
+	if c.numOps == 0 && c.StartOp != highest+1 {
+		return newRefusal(CodeStartOp, "%d, after %d, and it has no operations", c.StartOp, highest)
 	}
 	if limit := d.Graph.MaxOp() + 1 + uint64(d.lim.DocumentOps); c.StartOp > limit {
 		return newRefusal(CodeStartOp, "%d is too far from %d", c.StartOp, d.Graph.MaxOp())

@@ -72,6 +72,7 @@ var hostileSequences = []hostileSequence{
 	})},
 	{"not after the actor's own", CodeSequence, Limits{}, nextBent(func(c, first *Change) { c.Deps = []Hash{first.Hash} })},
 	{"counters used before", CodeStartOp, Limits{}, nextBent(func(c, _ *Change) { c.StartOp = firstOps + secondOps })},
+	{"no operations after a gap", CodeStartOp, Limits{}, nextBent(func(c, _ *Change) { c.Ops = nil })},
 	{"counters far ahead", CodeStartOp, Limits{}, nextBent(func(c, _ *Change) { c.StartOp = 1 << 31 })},
 
 	{"an unknown object", CodeUnknownObject, Limits{}, nextOp(Op{Action: Put, Keyed: true, Object: his(99)}, alice)},
@@ -81,7 +82,7 @@ var hostileSequences = []hostileSequence{
 	{"a key in a list", CodeObjectType, Limits{}, nextOp(Op{Action: Put, Keyed: true, Object: his(opList)}, alice)},
 	{"a key in a text", CodeObjectType, Limits{}, nextOp(Op{Action: Put, Keyed: true, Object: his(opText)}, alice)},
 	{"an element in a map", CodeObjectType, Limits{}, nextOp(Op{Action: Put, Insert: true, Object: his(opMap)}, alice)},
-	{"an element in a table", CodeObjectType, Limits{}, nextOp(Op{Action: Put, Insert: true, Object: own(firstOps + 1 + atInner)})},
+	{"an element in an inner map", CodeObjectType, Limits{}, nextOp(Op{Action: Put, Insert: true, Object: own(firstOps + 1 + atInner)})},
 
 	{"an unknown element", CodeUnknownElement, Limits{}, nextOp(Op{Action: Put, Insert: true, Object: his(opList), Elem: his(98)}, alice)},
 	{"another object's element", CodeUnknownElement, Limits{}, nextOp(Op{Action: Put, Insert: true, Object: his(opList), Elem: his(opChar1)}, alice)},
@@ -136,9 +137,9 @@ func TestAddTakes(t *testing.T) {
 	}{
 		{"a new key", nextBent(func(*Change, *Change) {})},
 		{"counters that leap", nextBent(func(c, _ *Change) { c.StartOp = 1_000_000 })},
-		{"no operations", nextBent(func(c, _ *Change) { c.Ops = nil })},
+		{"no operations", nextBent(func(c, _ *Change) { c.Ops, c.StartOp = nil, firstOps+secondOps+1 })},
 		{"a new actor", nextBent(func(c, _ *Change) { c.Actor, c.Actors, c.Seq, c.Deps = "new", []ActorID{"new"}, 1, nil })},
-		{"a key of a table", nextOp(Op{Action: Put, Keyed: true, Object: own(firstOps + 1 + atInner)})},
+		{"a key of an inner map", nextOp(Op{Action: Put, Keyed: true, Object: own(firstOps + 1 + atInner)})},
 		{"after a mark", nextOp(Op{Action: Put, Insert: true, Object: his(opText), Elem: own(bobMark)}, alice)},
 		{"after a deleted element", nextOp(Op{Action: Put, Insert: true, Object: his(opText), Elem: his(opChar1)}, alice)},
 		{"after an element that changeAt saw", nextOp(Op{

@@ -75,7 +75,7 @@ func secondChange(first *Change) *Change {
 		atDelete:    {Action: Delete, Object: his(opText), Elem: his(opChar1), Pred: []Ref{his(opChar1)}},
 		atMarkBegin: {Action: Mark, Insert: true, MarkBegin: true, MarkName: "bold", Expand: true, Object: his(opText), Value: Value{Kind: KindTrue}},
 		atMarkEnd:   {Action: Mark, Insert: true, Object: his(opText), Elem: his(opChar2)},
-		atInner:     {Action: MakeTable, Keyed: true, Object: his(opMap), Key: "inner"},
+		atInner:     {Action: MakeMap, Keyed: true, Object: his(opMap), Key: "inner"},
 		atUpdate:    {Action: Put, Object: his(opList), Elem: his(opElem), Value: Value{Kind: KindBytes, raw: "\xff"}, Pred: []Ref{his(opElem)}},
 	}}
 }

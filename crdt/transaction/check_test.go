@@ -181,7 +181,6 @@ func TestRefusals(t *testing.T) {
 		{"half a millisecond", alice, transaction.CodePick, at(crdt.Float(5.5))},
 		{"before 1970", alice, transaction.CodePick, at(crdt.Int(-1))},
 		{"a time out of range", alice, transaction.CodePick, at(crdt.Uint(1 << 63))},
-		{"a table", alice, transaction.CodePick, pickOf(func(b *crdt.Builder, pick crdt.OpID) { b.Make(pick, "option", crdt.MakeTable) })},
 		{"an empty option", alice, transaction.CodeName, pickOf(func(b *crdt.Builder, pick crdt.OpID) { b.Put(pick, "option", crdt.Text("")) })},
 		{"no field", alice, transaction.CodeName, named("")},
 		{"a name too long", alice, transaction.CodeName, named(strings.Repeat("x", 257))},

@@ -47,7 +47,7 @@ func (k *content) make(i, depth int) {
 // the code why it cannot be, "" if it can.
 func (k *content) add(i, obj int) crdt.Code {
 	op, n := &k.c.Ops[i], k.objects[obj]
-	if n == nil || op.Keyed != (n.kind == crdt.MakeMap) || op.Action == crdt.MakeTable {
+	if n == nil || op.Keyed != (n.kind == crdt.MakeMap) {
 		return CodePath
 	}
 	if op.Key == protoKey {

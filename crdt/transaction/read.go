@@ -157,7 +157,7 @@ func (r *reader) fieldWrite(i int, object crdt.OpID, k kind, field string) (crdt
 	if k == kindFields {
 		field = strings.Clone(op.Key)
 	}
-	if !op.Keyed || op.Action == crdt.Increment || op.Action == crdt.MakeTable {
+	if !op.Keyed || op.Action == crdt.Increment {
 		return CodeField, field
 	}
 	w := write{field: field}
@@ -270,7 +270,7 @@ func (r *reader) pickKey(i int) crdt.Code {
 	switch {
 	case !isLocal:
 		return CodePickEdited
-	case !op.Keyed || op.Action == crdt.Increment || op.Action == crdt.MakeTable || !fits(r.c, i, kindPick):
+	case !op.Keyed || op.Action == crdt.Increment || !fits(r.c, i, kindPick):
 		return CodePick
 	}
 	r.maps[j].note(i, op)
