@@ -14,6 +14,7 @@ type checker struct {
 	depth  int      // at most
 	actors []uint32 // the change's actors as the table numbers them
 	staged []span   // the change's own operations so far
+	steps  int      // of finding out what stands before what
 }
 
 // run checks all operations of a change and returns what the table is to
@@ -49,7 +50,7 @@ func (k *checker) record(t *opTable, c *Change) []span {
 }
 
 func (k *checker) begin(t *opTable, c *Change) {
-	k.t, k.c, k.staged = t, c, k.staged[:0]
+	k.t, k.c, k.staged, k.steps = t, c, k.staged[:0], 0
 	k.actors = k.actors[:0]
 	for i, a := range c.Actors {
 		n, known := t.actor(a)
@@ -81,6 +82,11 @@ func (k *checker) operation(i int) *Refusal {
 	}
 	if r := k.preds(op, &at); r != nil {
 		return r
+	}
+	if op.Action == Mark && !op.MarkBegin {
+		if r := k.markOrder(i, at.place); r != nil {
+			return r
+		}
 	}
 	k.stage(i, &at)
 	return nil
@@ -158,15 +164,13 @@ func (k *checker) element(op *Op, at *target) *Refusal {
 	return nil
 }
 
-// place says where in its object an operation is. An insert is a place of its
-// own.
+// place says where in its object an operation is, or what it is inserted behind.
 func (k *checker) place(op *Op, at *target) {
-	switch {
-	case op.Keyed:
+	if op.Keyed {
 		at.place = k.t.keyPlace(op.Key)
-	case !op.Insert:
-		at.place = k.key(op.Elem)
+		return
 	}
+	at.place = k.key(op.Elem)
 }
 
 // preds checks that an operation replaces only what stands at its own place,
@@ -206,5 +210,5 @@ func (k *checker) stage(i int, at *target) {
 	if op.Action.Makes() {
 		s.depth = at.depth + 1
 	}
-	k.staged = appendSpan(k.staged, s)
+	k.staged = appendSpan(k.staged, s, k.actors[0])
 }

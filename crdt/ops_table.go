@@ -10,8 +10,8 @@ import (
 // made, so that later operations can be checked against it. Deletes and
 // increments are not in it: no operation may refer to one.
 //
-// Operations are kept as spans. Text that was typed is a span however long it
-// is; a span takes 28 bytes.
+// Operations are kept as spans. Text that was typed in one go is a span however
+// long it is; a span takes 28 bytes.
 type opTable struct {
 	seed   maphash.Seed // of the keys' hashes
 	index  map[ActorID]uint32
@@ -21,6 +21,7 @@ type opTable struct {
 
 // actorOps is what one actor did, by rising counter.
 type actorOps struct {
+	id      ActorID
 	spans   []span
 	changes []changeStart
 }
@@ -36,13 +37,13 @@ type changeStart struct {
 // root object.
 type opKey struct{ counter, actor uint32 }
 
-// span is one operation, or several with consecutive counters that insert
-// alike into the same object.
+// span is one operation, or several with consecutive counters that insert alike
+// into the same object, each behind the one before.
 type span struct {
 	first  uint32
 	n      uint32
 	object opKey
-	place  opKey // the element it is at, or the hash of the key; of inserts: zero
+	place  opKey // the element it is at or, the first of inserts, behind; or the hash of the key
 	depth  uint16
 	kind   opKind
 }
@@ -52,7 +53,7 @@ type opKind uint8
 
 const (
 	isInsert   opKind = 1 << iota
-	isMap             // it made a map or table
+	isMap             // it made a map
 	isSequence        // it made a list or text
 	isCounter
 	isMark
@@ -63,7 +64,7 @@ func kindOf(op *Op) (kind opKind, recorded bool) {
 	switch op.Action {
 	case Delete, Increment:
 		return 0, false
-	case MakeMap, MakeTable:
+	case MakeMap:
 		kind = isMap
 	case MakeList, MakeText:
 		kind = isSequence
@@ -85,12 +86,13 @@ func (s *span) holds(counter uint32) bool {
 	return counter >= s.first && counter-s.first < s.n
 }
 
-// appendSpan appends next to spans, or makes the last of them longer.
-func appendSpan(spans []span, next span) []span {
+// appendSpan appends next to spans, all of one actor, or makes the last of them
+// longer.
+func appendSpan(spans []span, next span, actor uint32) []span {
 	if len(spans) > 0 && next.kind&isInsert != 0 {
 		last := &spans[len(spans)-1]
-		if last.first+last.n == next.first && last.kind == next.kind &&
-			last.object == next.object && last.depth == next.depth {
+		if last.first+last.n == next.first && next.place == (opKey{counter: next.first - 1, actor: actor}) &&
+			last.kind == next.kind && last.object == next.object && last.depth == next.depth {
 			last.n += next.n
 			return spans
 		}
@@ -139,12 +141,13 @@ func (t *opTable) add(a ActorID, startOp uint32, spans []span) {
 		if t.index == nil {
 			t.index = make(map[ActorID]uint32)
 		}
-		t.index[ActorID(strings.Clone(string(a)))] = i
-		t.actors = append(t.actors, actorOps{})
+		a = ActorID(strings.Clone(string(a)))
+		t.index[a] = i
+		t.actors = append(t.actors, actorOps{id: a})
 	}
 	ops := &t.actors[i]
 	for _, s := range spans {
-		ops.spans = appendSpan(ops.spans, s)
+		ops.spans = appendSpan(ops.spans, s, i)
 	}
 	ops.changes = append(ops.changes, changeStart{counter: startOp, node: int32(t.upTo)})
 	t.upTo++

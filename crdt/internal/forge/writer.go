@@ -156,7 +156,8 @@ func (e *Edit) Remove(list, elem ID) ID {
 	return e.add(Op{Object: list, Elem: elem, Action: ActionDelete})
 }
 
-// Mark spans the mark name over what stands between two elements of a text.
+// Mark spans the mark name over what stands between two elements of a text, of
+// which from stands before to.
 func (e *Edit) Mark(text, from, to ID, name string, v Value, expand bool) {
 	e.add(Op{Object: text, Elem: from, Insert: true, Action: ActionMark, Value: v, Mark: &name, Expand: expand})
 	e.add(Op{Object: text, Elem: to, Insert: true, Action: ActionMark, Expand: expand})
@@ -270,7 +271,7 @@ func (e *Edit) randomInList(rng *rand.Rand, list ID, action uint64) {
 	case pick < 4 && !after.IsZero() && len(e.w.live[slot{object: list, elem: after}]) > 0:
 		e.Set(list, after, randomValue(rng))
 	case pick == 4 && action == ActionMakeText && len(elems) > 1:
-		e.Mark(list, after, elems[rng.IntN(len(elems))], "bold", Value{Type: TypeTrue}, rng.IntN(2) == 0)
+		e.randomMark(rng, list, after)
 	case pick == 5:
 		e.InsertMake(list, after, ActionMakeMap)
 	case action == ActionMakeText:
@@ -280,6 +281,16 @@ func (e *Edit) randomInList(rng *rand.Rand, list ID, action uint64) {
 	default:
 		e.Insert(list, after, randomValue(rng))
 	}
+}
+
+// randomMark spans a mark over what stands before an element, or over a new one
+// behind it: a mark must begin before it ends, and a writer knows no order but that.
+func (e *Edit) randomMark(rng *rand.Rand, text, elem ID) {
+	from := Head
+	if rng.IntN(2) == 0 || elem.IsZero() {
+		from, elem = elem, e.Insert(text, elem, Text("m"))
+	}
+	e.Mark(text, from, elem, "bold", Value{Type: TypeTrue}, rng.IntN(2) == 0)
 }
 
 func randomValue(rng *rand.Rand) Value {
