@@ -20,8 +20,9 @@ import (
 
 const interop = "../testdata/interop"
 
-// javascript runs materialize.mjs over lines and returns its answers.
-func javascript(t *testing.T, lines []string) []string {
+// needJavaScript skips the test where JavaScript's libraries are not installed,
+// unless CI is set, where they must be.
+func needJavaScript(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(interop, "node_modules")); err != nil {
 		if os.Getenv("CI") != "" {
@@ -29,6 +30,12 @@ func javascript(t *testing.T, lines []string) []string {
 		}
 		t.Skip("compares with JavaScript's implementation, which is not installed: run npm ci in testdata/interop")
 	}
+}
+
+// javascript runs materialize.mjs over lines and returns its answers.
+func javascript(t *testing.T, lines []string) []string {
+	t.Helper()
+	needJavaScript(t)
 	cmd := exec.CommandContext(t.Context(), "node", "materialize.mjs")
 	cmd.Dir = interop
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
