@@ -172,7 +172,9 @@ func (m *Mutator) item(top *cborItem) {
 	case 6:
 		it.arg = uint64(pick(rng, interesting))
 	case 7:
-		it.data = slices.Repeat(it.data, 1+rng.IntN(40))
+		if len(it.data) < 4096 {
+			it.data = slices.Repeat(it.data, 1+rng.IntN(40))
+		}
 	default:
 		m.children(it)
 	}

@@ -174,8 +174,9 @@ func (m *Mutator) bloom(b []byte) []byte {
 	case 2:
 		return BloomBytes(entries, bits, v, r.b)
 	case 3: // as long as it says
+		const bitsPerEntry = 10
 		entries = 1 + uint64(m.rng.IntN(200))
-		return BloomBytes(entries, bits, probes, make([]byte, (entries*bits+7)/8))
+		return BloomBytes(entries, bitsPerEntry, probes, make([]byte, (entries*bitsPerEntry+7)/8))
 	case 4:
 		return nil
 	case 5:
