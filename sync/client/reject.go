@@ -140,6 +140,7 @@ func (k *keeper) remakeAll(fresh *replica, r *Rejection, gone, refused map[crdt.
 	history := k.replica.state.History()
 	history = slices.DeleteFunc(history, func(e transaction.Event) bool { return !gone[e.Change] })
 	spare := r.sparesTheRest() || !slices.ContainsFunc(history, func(e transaction.Event) bool { return refused[e.Change] && k.isOurs(e) })
+	overtaken := k.overtaken(history)
 	for change := range byChange(history) {
 		h := change[0].Change
 		if !k.isOurs(change[0]) {
@@ -152,7 +153,11 @@ func (k *keeper) remakeAll(fresh *replica, r *Rejection, gone, refused map[crdt.
 		}
 		lost := !spare || refused[h] && (r.Code != codeDependsOnRefused || tries > maxRemade)
 		if !lost {
-			again, err := k.makeAgain(fresh, change)
+			standing := slices.DeleteFunc(slices.Clone(change), func(e transaction.Event) bool { return overtaken[matterOf(e)] })
+			if len(standing) == 0 {
+				continue
+			}
+			again, err := k.makeAgain(fresh, standing)
 			lost = err != nil
 			r.Remade[h], remade[again] = again, tries
 		}
@@ -162,6 +167,45 @@ func (k *keeper) remakeAll(fresh *replica, r *Rejection, gone, refused map[crdt.
 		}
 	}
 	return remade
+}
+
+// matter is what an event is about: what is picked for a field, or the field.
+type matter struct {
+	field  string
+	picked bool
+}
+
+func matterOf(e transaction.Event) matter {
+	return matter{e.Field, e.Kind == transaction.Picked || e.Kind == transaction.Withdrawn}
+}
+
+// overtaken returns the matters in which others had the last word, in a history that
+// is gone. They come back with that; what we had done before must not come after it.
+func (k *keeper) overtaken(history []transaction.Event) map[matter]bool {
+	last := make(map[matter]transaction.Event)
+	for _, e := range history {
+		if m := matterOf(e); !m.picked || k.isOurs(e) {
+			last[m] = e
+		}
+	}
+	live := make(map[string][]crdt.OpID)
+	for _, s := range k.replica.state.Selections() {
+		for _, p := range s.Picks {
+			live[s.Field] = append(live[s.Field], p.Op)
+		}
+	}
+	gone := make(map[matter]bool)
+	for m, e := range last {
+		switch e.Kind {
+		case transaction.Picked: // one of several that contest the field stands too
+			gone[m] = !slices.Contains(live[e.Field], e.Op)
+		case transaction.Withdrawn:
+			gone[m] = len(live[e.Field]) > 0
+		default:
+			gone[m] = !k.isOurs(e)
+		}
+	}
+	return gone
 }
 
 // isOurs says whether our user made a change: what others made is never made again

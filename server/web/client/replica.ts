@@ -16,6 +16,7 @@ type Log = (...what: unknown[]) => void
 export interface RolledBack {
   readonly changes: readonly string[]
   readonly lost: readonly Event[]
+  readonly others: readonly string[]
 }
 
 export class Replica {
@@ -24,6 +25,8 @@ export class Replica {
   #view: View
   #genesis: string
   #serverHasIt = false // the transaction, as it said in this conversation
+  #said: readonly string[] | undefined // the heads that it has, as it last said in it
+  #own = new Set<string>() // changes that were made here
   #names: Readonly<Record<string, string>> = Object.freeze({})
   #log: Log
   #onNotKept: () => void
@@ -93,6 +96,7 @@ export class Replica {
       throw new PickError("nothing-picked", "nothing was picked that could be taken back")
     }
     const change = A.getHeads(this.#doc)[0]!
+    this.#own.add(change)
     this.#unsaved = [...this.#unsaved, change]
     return { change, kept: this.#keep([change]) }
   }
@@ -113,6 +117,7 @@ export class Replica {
   /** begin begins a conversation with the server. */
   begin(): A.SyncState {
     this.#serverHasIt = false
+    this.#said = undefined
     return A.initSyncState()
   }
 
@@ -131,6 +136,7 @@ export class Replica {
     const before = this.#view.heads
     const { heads } = A.decodeSyncMessage(data)
     this.#serverHasIt = heads.length > 0
+    this.#said = heads
     const [doc, next] = A.receiveSyncMessage(this.#doc, sync, data)
     this.#doc = doc
     // Its heads are all that it has, also if it once had more: it may come back from a backup.
@@ -198,18 +204,25 @@ export class Replica {
 
   /**
    * rollBack makes the document again without changes that the server refused with a
-   * code, and makes what was built on them again, as new changes of a new actor. It
-   * returns undefined if none of them is here.
+   * code, and makes what the user built on them again, as new changes of a new actor.
+   * What others did comes back with them. It returns undefined if none of them is here.
    */
   rollBack(changes: readonly string[], code: string): RolledBack | undefined {
     const old = this.#doc
+    if (this.#said) { // It may have lost what it had in earlier conversations: it does not refuse what it has.
+      this.#known = this.#said.filter(change => this.has([change]))
+      this.learn([])
+    }
     const refused = changes.filter(change => this.#unsaved.includes(change))
     if (refused.length === 0) return undefined
     const gone = withDependents(old, refused)
     const events = this.#history.of(old, changesSince(old, []).filter(change => gone.has(change)))
     this.#history.forget()
     this.#doc = build(A.getAllChanges(old).filter(change => !gone.has(A.decodeChange(change).hash!)))
-    const lost = this.#remake(events, new Set(refused), code)
+    const isOwn = (e: Event) => this.#own.has(e.change) || (e.user !== "" && e.user === this.user)
+    const own = events.filter(isOwn)
+    const lost = this.#remake(own, overtaken(own, viewOf(old)), new Set(refused), code)
+    const others = [...new Set(events.filter(e => !isOwn(e)).map(e => e.change))]
     A.free(old)
     this.#view = viewOf(this.#doc, this.#view)
     this.#stored = A.getHeads(this.#doc)
@@ -217,25 +230,30 @@ export class Replica {
     this.learn([])
     const whole = A.save(this.#doc)
     void this.#write(store => store.replace(whole))
-    return { changes: Object.freeze(refused), lost: Object.freeze(lost) }
+    return { changes: Object.freeze(refused), lost: Object.freeze(lost), others: Object.freeze(others) }
   }
 
-  // remake makes changes again, each from its events, and returns those that are lost.
-  #remake(events: readonly Event[], refused: ReadonlySet<string>, code: string): Event[] {
+  // remake makes the user's changes again, each from its events, and returns those that are lost.
+  #remake(events: readonly Event[], overtaken: ReadonlySet<string>, refused: ReadonlySet<string>, code: string): Event[] {
     const lost: Event[] = []
     const remade = new Map<string, number>()
-    const oursToMake = code !== "read-only" && code !== "not-author"
+    // The user may make none, if it is the user's that was refused so.
+    const mayMake = (code !== "read-only" && code !== "not-author") || !events.some(e => refused.has(e.change))
     for (const change of new Set(events.map(e => e.change))) {
       const own = events.filter(e => e.change === change)
       const tries = (this.#remade.get(change) ?? 0) + (refused.has(change) ? 1 : 0)
       const mayPass = !refused.has(change) || (code === "depends-on-refused" && tries <= maxRemade)
-      const edits = own.flatMap(event => redo(event, viewOf(this.#doc)))
-      if (!oursToMake || !mayPass || edits.length === 0) {
+      const standing = own.filter(e => refused.has(change) || !overtaken.has(e.field))
+      if (standing.length === 0) continue
+      const edits = standing.flatMap(event => redo(event, viewOf(this.#doc)))
+      if (!mayMake || !mayPass || edits.length === 0) {
         lost.push(...own)
         continue
       }
       this.#doc = edited(this.#doc, this.user, edits)
-      remade.set(A.getHeads(this.#doc)[0]!, tries)
+      const [again] = A.getHeads(this.#doc)
+      this.#own.add(again!)
+      remade.set(again!, tries)
     }
     this.#remade = remade
     return lost
@@ -276,4 +294,15 @@ function redo(event: Event, view: View): Edit[] {
   if (kind === "picked" && pick) return [{ field, value: pick.value, option: pick.option, at: pick.at }]
   if (kind === "withdrawn" && field in view.selections) return [{ field, withdraw: true, at }]
   return []
+}
+
+// overtaken returns the fields in which others had the last word, all of which is
+// gone. It comes back with them; what the user had done before must not come after it.
+function overtaken(own: readonly Event[], before: View): Set<string> {
+  const last = new Map(own.map(e => [e.field, e]))
+  const stands = (e: Event) => {
+    const picks = before.selections[e.field]?.picks ?? []
+    return e.kind === "picked" ? picks.some(p => p.id === e.op) : picks.length === 0
+  }
+  return new Set([...last.values()].filter(e => !stands(e)).map(e => e.field))
 }

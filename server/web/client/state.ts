@@ -137,6 +137,12 @@ export interface Rejection {
   readonly changes: readonly string[]
   /** What these changes did, and what could not be made again without them. */
   readonly lost: readonly Event[]
+  /**
+   * Changes that other people made and that are gone here with these: a server that
+   * was restored from an older copy takes each back from its author only. They come
+   * back when those who made them connect.
+   */
+  readonly others: readonly string[]
 }
 
 /** Why the user cannot confirm just now. */

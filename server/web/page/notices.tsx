@@ -18,13 +18,18 @@ export function Notices({ state, troubles, dismiss }: { state: State; troubles: 
     <div class="notices" role="alert">
       {rejections.map(r => (
         <Notice key={`r${r.n}`} code={r.code} done={() => setSeen(new Set([...seen, r.n]))}>
-          <b>The server refused what you did.</b> {sentence(r.message)}
+          {ofOthers(r) ?? <><b>The server refused what you did.</b> {sentence(r.message)}</>}
           {lost(state, r)}
         </Notice>
       ))}
       {troubles.map(t => <Notice key={`t${t.n}`} done={() => dismiss(t.n)}>{t.text}</Notice>)}
     </div>
   )
+}
+
+function ofOthers(r: Rejection) {
+  if (r.others.length === 0 || r.lost.length > 0) return null
+  return <><b>The server does not have all that others did here any more.</b> It is back when they open this page.</>
 }
 
 function lost(state: State, r: Rejection) {

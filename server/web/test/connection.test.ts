@@ -8,7 +8,7 @@ import { after, test } from "node:test"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { NodeFSStorageAdapter } from "@automerge/automerge-repo-storage-nodefs"
-import { open } from "../client/index.js"
+import { open, type Transaction } from "../client/index.js"
 import { agreed, arrived, host, join, Memory, newId, seen, until, value } from "./room.js"
 import { useServer } from "./server.js"
 import { keys, token } from "./tokens.js"
@@ -80,6 +80,41 @@ test("a server that has lost everything gets it again", async t => {
   await until(bob, "bob has it", () => value(bob, "price") === 1)
   await agreed(alice, bob)
 })
+
+for (const order of [["alice", "bob"], ["bob", "alice"]]) {
+  test(`a server that has lost everything takes each one's from them, ${order} first`, async t => {
+    const id = await host(dev)
+    const storage: Record<string, Memory> = { alice: new Memory(), bob: new Memory() }
+    const both = () => order.map(user => join(t, dev, id, user, { storage: storage[user]! }))
+    const before = both()
+    const [alice, bob] = ["alice", "bob"].map(user => before[order.indexOf(user)]!) as [Transaction, Transaction]
+    await arrived(alice, bob)
+    for (const [person, field, picked] of [[alice, "price", 1], [bob, "price", 2], [alice, "date", 3], [bob, "date", 4], [alice, "price", 5]] as const) {
+      await person.pick(field, picked)
+      await agreed(alice, bob)
+    }
+    await bob.withdraw("date")
+    await agreed(alice, bob)
+    await Promise.all([alice.close(), bob.close()])
+    await dev.kill()
+    dev.forget()
+    await dev.start()
+    const after = [] as Transaction[]
+    for (const user of order) {
+      const person = join(t, dev, id, user, { storage: storage[user]! })
+      await until(person, "the server has it", s => s.connection.state === "online" && s.saved)
+      after.push(person)
+    }
+    await agreed(...after)
+    for (const person of after) {
+      for (const e of person.history()) {
+        if (e.pick) assert.ok((e.user === "alice" ? [1, 3, 5] : [2, 4]).includes(e.pick.value as number), `${e.user} has picked ${e.pick.value}`)
+      }
+      const { selections } = person.getState()
+      assert.deepEqual(Object.values(selections).map(s => [s.field, s.contested, s.winner.by, s.winner.value]), [["price", false, "alice", 5]])
+    }
+  })
+}
 
 test("what is picked offline is kept, and travels later", async t => {
   const id = await host(dev)
