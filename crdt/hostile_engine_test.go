@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -29,10 +30,12 @@ const (
 	engineChild = "PARLEY_ENGINE_CHILD"
 	engineTime  = 30 * time.Second // for one history, on a busy machine
 	childJobs   = 500              // histories for one child
+	answerRead  = "read "          // begins a child's answer to a history that went well
 )
 
 // TestAcceptedMutantsAreSafe is why the gate exists: what it accepts does not
-// abort or hang the engine, and leaves a document that can be saved and loaded.
+// abort or hang the engine, leaves a document that can be saved and loaded, and is
+// read there as the gate reads it.
 func TestAcceptedMutantsAreSafe(t *testing.T) {
 	want := runs(t, 3000)
 	seed := envNumber(t, "PARLEY_SEED", 2)
@@ -149,13 +152,13 @@ type finding struct {
 }
 
 // tryOnEngine gives every history to the engine, in children, and returns those
-// that went wrong.
+// that went wrong or that it reads otherwise than the gate.
 func tryOnEngine(t *testing.T, jobs [][][]byte) (bad []finding) {
 	t.Helper()
 	for len(jobs) > 0 {
 		verdicts, died := runChild(t, jobs)
 		for i, v := range verdicts {
-			if v != "ok" {
+			if v := weigh(t, jobs[i], v); v != "" {
 				bad = append(bad, finding{jobs[i], v})
 			}
 		}
@@ -166,6 +169,21 @@ func tryOnEngine(t *testing.T, jobs [][][]byte) (bad []finding) {
 		}
 	}
 	return bad
+}
+
+// weigh compares what the engine read, if that is a child's answer, with what the
+// gate reads. It returns what is wrong, "" if nothing is.
+func weigh(t *testing.T, history [][]byte, answer string) string {
+	t.Helper()
+	text, ok := strings.CutPrefix(answer, answerRead)
+	if !ok {
+		return answer
+	}
+	var theirs reading
+	if err := json.Unmarshal([]byte(text), &theirs); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return difference(t, read(t, history), theirs)
 }
 
 // runChild returns a verdict for each history until the child is done or dies;
@@ -189,7 +207,9 @@ func runChild(t *testing.T, jobs [][][]byte) (verdicts []string, died string) {
 		t.Fatal(err)
 	}
 	hang := time.AfterFunc(engineTime, func() { _ = cmd.Process.Kill() })
-	for lines := bufio.NewScanner(out); len(verdicts) < len(jobs) && lines.Scan(); {
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 64<<20)
+	for len(verdicts) < len(jobs) && lines.Scan() {
 		hang.Reset(engineTime)
 		verdicts = append(verdicts, lines.Text())
 	}
@@ -237,15 +257,50 @@ func beChild() {
 		if err != nil {
 			return
 		}
-		verdict := "ok"
-		if err := tryHistory(job); err != nil {
-			verdict = strings.ReplaceAll(err.Error(), "\n", " ")
-		}
-		fmt.Println(verdict)
+		fmt.Println(answer(job))
 		if i%100 == 0 {
 			runtime.GC() // the binding frees documents in finalizers alone
 		}
 	}
+}
+
+// answer is what the engine reads in a history, or what goes wrong, in a line.
+func answer(history [][]byte) string {
+	doc, err := tryHistory(history)
+	if err != nil {
+		return strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	r, err := engineReads(doc, history)
+	if err != nil {
+		return strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err.Error()
+	}
+	return answerRead + string(text)
+}
+
+// engineReads returns what a document says of its changes, which it has taken
+// apart and put together again.
+func engineReads(doc *automerge.Doc, history [][]byte) (r reading, err error) {
+	changes, err := doc.Changes()
+	if err != nil {
+		return r, err
+	}
+	for _, c := range changes {
+		var deps []string
+		for _, d := range c.Dependencies() {
+			deps = append(deps, d.String())
+		}
+		// The binding takes seconds for milliseconds.
+		r.Changes = append(r.Changes, header(c.Hash().String(), c.ActorID(), c.ActorSeq(), c.Timestamp().UnixMilli(), c.Message(), deps))
+	}
+	slices.Sort(r.Changes)
+	r.Heads = strings.Fields(headsOf(doc))
+	state, err := crdt.Materialize(nil, history)
+	r.State = string(state)
+	return r, err
 }
 
 func readJob(in *bufio.Reader) ([][]byte, error) {
@@ -268,53 +323,54 @@ func readJob(in *bufio.Reader) ([][]byte, error) {
 }
 
 // tryHistory loads a history in the ways that a replica can get it, and what
-// each saves again. All must end with the same heads and every change.
-func tryHistory(history [][]byte) error {
+// each saves again. All must end with the same heads and every change. It returns
+// the document that was saved and loaded.
+func tryHistory(history [][]byte) (*automerge.Doc, error) {
 	whole, err := automerge.Load(bytes.Join(history, nil))
 	if err != nil {
-		return fmt.Errorf("load: %w", err)
+		return nil, fmt.Errorf("load: %w", err)
 	}
 	heads := headsOf(whole)
-	if err := reload("whole", whole, heads, len(history)); err != nil {
-		return err
+	if _, err := reload("whole", whole, heads, len(history)); err != nil {
+		return nil, err
 	}
 	step, err := automerge.Load(history[0])
 	if err != nil {
-		return fmt.Errorf("load the first: %w", err)
+		return nil, fmt.Errorf("load the first: %w", err)
 	}
 	for i, chunk := range history[1:] {
 		if err := step.LoadIncremental(chunk); err != nil {
-			return fmt.Errorf("load change %d: %w", i+1, err)
+			return nil, fmt.Errorf("load change %d: %w", i+1, err)
 		}
 	}
-	if err := reload("one by one", step, heads, len(history)); err != nil {
-		return err
+	if _, err := reload("one by one", step, heads, len(history)); err != nil {
+		return nil, err
 	}
 	turned := slices.Clone(history)
 	slices.Reverse(turned)
 	backward, err := automerge.Load(bytes.Join(turned, nil))
 	if err != nil {
-		return fmt.Errorf("load backward: %w", err)
+		return nil, fmt.Errorf("load backward: %w", err)
 	}
 	return reload("backward", backward, heads, len(history))
 }
 
-func reload(how string, doc *automerge.Doc, heads string, changes int) error {
+func reload(how string, doc *automerge.Doc, heads string, changes int) (*automerge.Doc, error) {
 	if got := headsOf(doc); got != heads {
-		return fmt.Errorf("%s: heads %s, want %s", how, got, heads)
+		return nil, fmt.Errorf("%s: heads %s, want %s", how, got, heads)
 	}
 	again, err := automerge.Load(doc.Save())
 	if err != nil {
-		return fmt.Errorf("poisoned, %s: %w", how, err)
+		return nil, fmt.Errorf("poisoned, %s: %w", how, err)
 	}
 	if got := headsOf(again); got != heads {
-		return fmt.Errorf("poisoned, %s: heads %s, want %s", how, got, heads)
+		return nil, fmt.Errorf("poisoned, %s: heads %s, want %s", how, got, heads)
 	}
 	cs, err := again.Changes()
 	if err != nil || len(cs) != changes {
-		return fmt.Errorf("poisoned, %s: %d changes (%v), want %d", how, len(cs), err, changes)
+		return nil, fmt.Errorf("poisoned, %s: %d changes (%v), want %d", how, len(cs), err, changes)
 	}
-	return nil
+	return again, nil
 }
 
 func headsOf(doc *automerge.Doc) string {

@@ -54,11 +54,12 @@ func read(t *testing.T, history [][]byte) reading {
 		}
 		heads[c.Hash.String()] = true
 		r.Changes = append(r.Changes, header(c.Hash.String(), hex.EncodeToString([]byte(c.Actor)), c.Seq, c.Time, c.Message, deps))
-		s := fmt.Sprintf("from %d", c.StartOp)
+		var ops strings.Builder
+		fmt.Fprintf(&ops, "from %d", c.StartOp)
 		for i := range c.Ops {
-			s += "\n" + operationLine(c, &c.Ops[i])
+			ops.WriteString("\n" + operationLine(c, &c.Ops[i]))
 		}
-		r.Operations[c.Hash.String()] = s
+		r.Operations[c.Hash.String()] = ops.String()
 	}
 	for h := range heads {
 		r.Heads = append(r.Heads, h)
@@ -222,11 +223,12 @@ func (c *jsChange) header(t *testing.T) string {
 }
 
 func (c *jsChange) operations() string {
-	s := "from " + c.StartOp
+	var s strings.Builder
+	s.WriteString("from " + c.StartOp)
 	for i := range c.Ops {
-		s += "\n" + c.Ops[i].line()
+		s.WriteString("\n" + c.Ops[i].line())
 	}
-	return s
+	return s.String()
 }
 
 // hide takes from a reading the operations that JavaScript cannot tell: those of
