@@ -76,15 +76,23 @@ func (s *State) Contested() []string {
 
 // Missing returns the required fields for which nothing is picked, sorted.
 func (s *State) Missing() []string {
-	var fields []string
-	picked := s.slots(keySelections)
-	for field, lives := range s.slots(keyFields) {
-		if _, ok := picked[field]; !ok && winner(lives).object.leaf(keyRequired).yes {
-			fields = append(fields, field)
+	if s.missing == nil {
+		s.missing = []string{}
+		picked := s.slots(keySelections)
+		for field := range s.slots(keyFields) {
+			if _, ok := picked[field]; !ok && s.requires(field) {
+				s.missing = append(s.missing, field)
+			}
 		}
+		slices.Sort(s.missing)
 	}
-	slices.Sort(fields)
-	return fields
+	return append([]string(nil), s.missing...)
+}
+
+// requires says whether there is a field, and a pick for it is wanted.
+func (s *State) requires(field string) bool {
+	lives := s.slots(keyFields)[field]
+	return len(lives) > 0 && winner(lives).object.leaf(keyRequired).yes
 }
 
 // Field is a disputed datum. Its JSON is what `parley open` reads.

@@ -21,6 +21,7 @@ type State struct {
 	actors  map[crdt.ActorID]actor
 	objects map[crdt.OpID]*object // that later changes may name
 	checked *record               // of the change that Check has read last
+	missing []string              // what Missing returns; nil: to be counted
 }
 
 // actor is what is known of one. Its id is kept once for all operation ids.
@@ -226,9 +227,30 @@ func (s *State) write(w *write) {
 		at, _ := slices.BinarySearchFunc(lives, l.op, func(l live, op crdt.OpID) int { return l.op.Compare(op) })
 		lives = slices.Insert(lives, at, l)
 	}
+	was := len(o.slots[w.key]) > 0
 	if len(lives) == 0 {
 		delete(o.slots, w.key)
-		return
+	} else {
+		o.slots[w.key] = lives
 	}
-	o.slots[w.key] = lives
+	s.recount(o, w.key, was, len(lives) > 0)
+}
+
+// recount keeps what is missing up to date: a slot was filled, or is.
+func (s *State) recount(o *object, key string, was, is bool) {
+	switch o.kind {
+	case kindFields, kindField:
+		s.missing = nil
+	case kindSelections:
+		if s.missing == nil || was == is || !s.requires(key) {
+			return
+		}
+		i, found := slices.BinarySearch(s.missing, key)
+		switch {
+		case is && found:
+			s.missing = slices.Delete(s.missing, i, i+1)
+		case !is && !found:
+			s.missing = slices.Insert(s.missing, i, key)
+		}
+	}
 }
