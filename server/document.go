@@ -372,7 +372,7 @@ func (d *document) load() {
 	if err == nil {
 		return
 	}
-	d.srv.log.Error("a document could not be loaded", "document", d.id, "err", err)
+	d.srv.log.Error("a document could not be loaded: parley check says what is damaged in the data folder, parley restore puts a backup in its place", "document", d.id, "err", err)
 	d.fail()
 }
 

@@ -260,8 +260,35 @@ func (d *document) changesFor(who Identity, id transaction.ID, fields map[string
 	if err != nil {
 		return nil, err
 	}
+	parts := transaction.Parts(fields)
+	if len(parts) > 1 && len(changes) == 0 { // each builds on the one before: on a state of our own
+		state, err = state.AsOf(state.Heads())
+		if err != nil {
+			return nil, err
+		}
+	}
+	for i, part := range parts {
+		change, err := d.changeFor(who, state, part)
+		if err != nil {
+			return nil, err
+		}
+		if change == nil {
+			continue
+		}
+		changes = append(changes, change)
+		if i == len(parts)-1 {
+			break
+		}
+		if err := state.Apply(change); err != nil {
+			return nil, err
+		}
+	}
+	return changes, nil
+}
+
+// changeFor returns what makes fields of a state what they are to be, nil if they are.
+func (d *document) changeFor(who Identity, state *transaction.State, fields map[string]transaction.Field) (change *crdt.Change, err error) {
 	edit := state.Edit(d.actorOf(who.User), who.User, d.now)
-	var change *crdt.Change
 	if err = edit.SetFields(fields); err == nil {
 		change, err = edit.Change()
 	}
@@ -271,13 +298,13 @@ func (d *document) changesFor(who Identity, id transaction.ID, fields map[string
 	var refusal *crdt.Refusal
 	switch {
 	case errors.Is(err, transaction.ErrNothingToDo):
-		return changes, nil
+		return nil, nil
 	case errors.As(err, &refusal):
 		return nil, refusalProblem(refusal)
 	case err != nil:
 		return nil, newProblem(http.StatusBadRequest, codeBadRequest, err.Error())
 	}
-	return append(changes, change), nil
+	return change, nil
 }
 
 func refusalProblem(r *crdt.Refusal) *problem {

@@ -27,7 +27,7 @@ const (
 	exitIncomplete  = 7   // nothing is picked for a required field
 	exitStale       = 8   // that is not what there is any more
 	exitWaiting     = 9   // not all were ready in time
-	exitDamaged     = 11  // of parley check, backup and restore: damage was found
+	exitDamaged     = 11  // of parley check, backup, restore and serve: damage was found
 	exitInterrupted = 130 // by SIGINT or SIGTERM, while it waited or worked
 )
 

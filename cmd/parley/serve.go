@@ -171,7 +171,7 @@ func (c *serveCmd) Run(io streams) error {
 		return err
 	}
 	if err := c.serve(ctx, stop, log, st); err != nil {
-		return errors.Join(err, st.Close())
+		return wayBack(c.Data, errors.Join(err, st.Close()))
 	}
 	return st.Close()
 }
@@ -180,7 +180,8 @@ func (c *serveCmd) Run(io streams) error {
 func (c *serveCmd) open(ctx context.Context, log *slog.Logger) (*store.Store, error) {
 	opt := store.Options{Logger: log}
 	if c.Store == "" {
-		return store.Open(c.Data, opt)
+		st, err := store.Open(c.Data, opt)
+		return st, wayBack(c.Data, err)
 	}
 	if err := os.MkdirAll(c.Data, 0o700); err != nil { // for the key
 		return nil, fmt.Errorf("make the data folder: %w", err)

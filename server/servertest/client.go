@@ -431,6 +431,23 @@ func (d *Document) Unavailable(ctx context.Context, n int) error {
 	return d.c.Wait(ctx, "doc-unavailable", func() bool { return d.unavailable >= n })
 }
 
+// ErrUnavailable: the server has said that it has no such document.
+var ErrUnavailable = errors.New("the document is unavailable")
+
+// HasOrIsUnavailable is Has, and fails with [ErrUnavailable] once the server has said
+// so.
+func (d *Document) HasOrIsUnavailable(ctx context.Context, h crdt.Hash) error {
+	unavailable := false
+	err := d.c.Wait(ctx, "change "+h.String()[:8], func() bool {
+		unavailable = d.unavailable > 0 && !d.graph.Has(h)
+		return unavailable || d.graph.Has(h)
+	})
+	if err == nil && unavailable {
+		return ErrUnavailable
+	}
+	return err
+}
+
 // Heads returns the copy's heads, sorted.
 func (d *Document) Heads() []crdt.Hash {
 	d.c.mu.Lock()

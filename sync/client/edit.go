@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,10 +35,26 @@ func (c *Client) Withdraw(ctx context.Context, field string) (crdt.Hash, error) 
 	return c.Edit(ctx, func(e *transaction.Edit) error { return e.Withdraw(field) })
 }
 
-// SetFields puts the fields that differ from what is there, as hosts may. It
-// fails with transaction.ErrNothingToDo if none does.
-func (c *Client) SetFields(ctx context.Context, fields map[string]transaction.Field) (crdt.Hash, error) {
-	return c.Edit(ctx, func(e *transaction.Edit) error { return e.SetFields(fields) })
+// SetFields puts the fields that differ from what is there, as hosts may, in as many
+// changes as they take ([transaction.Parts]), and returns the last. It fails with
+// transaction.ErrNothingToDo if no field differs; after another error those before
+// it, in the order of their names, may be there.
+func (c *Client) SetFields(ctx context.Context, fields map[string]transaction.Field) (last crdt.Hash, err error) {
+	none := true
+	for _, part := range transaction.Parts(fields) {
+		h, err := c.Edit(ctx, func(e *transaction.Edit) error { return e.SetFields(part) })
+		switch {
+		case errors.Is(err, transaction.ErrNothingToDo):
+			continue
+		case err != nil:
+			return last, err
+		}
+		last, none = h, false
+	}
+	if none {
+		return last, transaction.ErrNothingToDo
+	}
+	return last, nil
 }
 
 // Edit makes one change of what edit does, which stands or falls as a whole.
