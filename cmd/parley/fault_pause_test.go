@@ -44,7 +44,7 @@ func TestFaultPause(t *testing.T) {
 		t.Errorf("who was ready before: %+v", roster)
 	}
 	time.Sleep(2 * ping) // in which the server would drop whom it takes for silent
-	if soak() == 0 { // nobody had reason to give up
+	if soak() == 0 {     // nobody had reason to give up
 		for who, at := range since {
 			if now := who.Status(); now.Since != at {
 				t.Errorf("%s was cut off: %+v", who.user, now)

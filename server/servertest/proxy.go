@@ -14,6 +14,8 @@ type Proxy struct {
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 	to    string
 	delay atomic.Int64 // of each direction, in ns
+	rate  atomic.Int64 // of each direction of each connection, in bytes per second; 0: any
+	piece atomic.Int64 // after so many bytes of a connection it is cut; 0: never
 
 	running sync.WaitGroup
 
@@ -26,6 +28,7 @@ type Proxy struct {
 type proxied struct {
 	client, server net.Conn
 	silent         atomic.Bool // swallows what it reads
+	passed         atomic.Int64
 	open           atomic.Int32
 	cut            chan struct{}
 	once           sync.Once
@@ -51,6 +54,14 @@ func (p *Proxy) URL() string { return "ws://" + p.l.Addr().String() }
 
 // Delay holds up what passes, in each direction, from now on.
 func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
+
+// Throttle bounds what passes in each direction of each connection, in bytes per
+// second, from now on; 0 does not. What waits fills the buffers of the system.
+func (p *Proxy) Throttle(rate int) { p.rate.Store(int64(rate)) }
+
+// CutAfter ends each connection that has carried so many bytes, most likely within a
+// frame, from now on; 0 does not.
+func (p *Proxy) CutAfter(bytes int) { p.piece.Store(int64(bytes)) }
 
 // Cut ends all connections that there are.
 func (p *Proxy) Cut() {
@@ -127,20 +138,45 @@ func (p *Proxy) pass(link *proxied, from, to net.Conn) {
 	}()
 	buf := make([]byte, 32<<10)
 	for {
-		n, err := from.Read(buf)
+		n, err := from.Read(p.share(buf))
 		if err != nil {
 			return
 		}
-		if delay := time.Duration(p.delay.Load()); delay > 0 && !link.hold(delay) {
+		if delay := time.Duration(p.delay.Load()) + p.takes(n); delay > 0 && !link.hold(delay) {
 			return
 		}
 		if link.silent.Load() {
 			continue
 		}
-		if _, err := to.Write(buf[:n]); err != nil {
+		over := 0
+		if most := p.piece.Load(); most > 0 {
+			over = int(min(max(0, link.passed.Add(int64(n))-most), int64(n)))
+		}
+		if _, err := to.Write(buf[:n-over]); err != nil {
+			return
+		}
+		if over > 0 {
+			link.close()
 			return
 		}
 	}
+}
+
+// share is how much of buf is read at once: on a slow line little, a tenth of a
+// second's worth.
+func (p *Proxy) share(buf []byte) []byte {
+	if rate := p.rate.Load(); rate > 0 {
+		return buf[:min(max(1, int(rate/10)), len(buf))]
+	}
+	return buf
+}
+
+// takes is how long n bytes take on the line.
+func (p *Proxy) takes(n int) time.Duration {
+	if rate := p.rate.Load(); rate > 0 {
+		return time.Duration(n) * time.Second / time.Duration(rate)
+	}
+	return 0
 }
 
 // hold waits, and reports false if the link was cut meanwhile.
