@@ -176,8 +176,18 @@ func (s *specimen) look(t *testing.T, ctx context.Context, p *process, d damage,
 			t.Errorf("%s: a document is served in part: %v", d.name, err)
 		case code == websocket.StatusCode(session.CloseInternal):
 			lacking = true
-			if out := p.output(); !strings.Contains(out, "could not be loaded") || !strings.Contains(out, "parley check") || !strings.Contains(out, "parley restore") {
-				t.Errorf("%s: its log does not name the way back: %s", d.name, out)
+			says := func() bool {
+				out := p.output()
+				return strings.Contains(out, "could not be loaded") && strings.Contains(out, "parley check") && strings.Contains(out, "parley restore")
+			}
+			for range 200 { // it is said before the connection ends, and read from another
+				if says() {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if !says() {
+				t.Errorf("%s: its log does not name the way back: %s", d.name, p.output())
 			}
 		case code != 0:
 			t.Errorf("%s: the connection was ended with %d", d.name, code)
