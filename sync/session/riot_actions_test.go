@@ -115,18 +115,20 @@ func (r *riot) bent(chunk []byte) []byte {
 	return rechunk(body)
 }
 
+// bentFrame reads as much of the program whatever the frame is.
 func (r *riot) bentFrame(frame []byte) []byte {
 	frame = slices.Clone(frame)
 	for range 1 + r.choose(3) {
+		at, kind, value := r.choose(256)<<8|r.choose(256), r.choose(3), r.choose(256)
 		if len(frame) == 0 {
-			return frame
+			continue
 		}
-		at := (r.choose(256)<<8 | r.choose(256)) % len(frame)
-		switch r.choose(3) {
+		at %= len(frame)
+		switch kind {
 		case 0:
-			frame[at] ^= byte(1 << r.choose(8))
+			frame[at] ^= byte(1 << (value % 8))
 		case 1:
-			frame[at] = byte(r.choose(256))
+			frame[at] = byte(value)
 		default:
 			frame = frame[:at]
 		}
