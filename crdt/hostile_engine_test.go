@@ -266,6 +266,9 @@ func beChild() {
 
 // answer is what the engine reads in a history, or what goes wrong, in a line.
 func answer(history [][]byte) string {
+	if len(history) > 2 && bytes.Equal(history[0], damaged) {
+		return compactDamaged(history[1], history[2:])
+	}
 	doc, err := tryHistory(history)
 	if err != nil {
 		return strings.ReplaceAll(err.Error(), "\n", " ")
