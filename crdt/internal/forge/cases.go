@@ -98,6 +98,7 @@ func allCases() []Case {
 	l.values()
 	l.preds()
 	l.odd()
+	l.later()
 	return l.cases
 }
 
