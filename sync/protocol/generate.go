@@ -56,7 +56,7 @@ func (s *State) Generate(g *crdt.Graph, opt Options) (*Message, bool) {
 	s.settle(g, opt.Deps)
 	sayReadOnly := opt.ReadOnly && !s.toldReadOnly
 	sameHeads := s.HaveResponded && !sayReadOnly && slices.Equal(s.LastSentHeads, g.Heads())
-	if s.InFlight && !sayReadOnly || s.resetInFlight && sameHeads {
+	if (s.InFlight || s.resetInFlight) && sameHeads {
 		return nil, false
 	}
 	if sameHeads && s.settled && slices.Equal(s.TheirHeads, g.Heads()) && len(opt.Missing) == 0 {

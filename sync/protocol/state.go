@@ -28,7 +28,8 @@ type State struct {
 	TheirCapabilities Capabilities // as last sent; nil: never
 	HaveResponded     bool         // the peer has had a message from us
 	// InFlight: our last message was cut at Options.MaxBytes and the peer has
-	// not answered it. Nothing is sent until it does.
+	// not answered it. Nothing is sent until it does or our heads move: a peer that had
+	// all of that already has nothing to answer.
 	InFlight bool
 
 	lastSentNeed []crdt.Hash

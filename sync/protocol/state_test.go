@@ -528,3 +528,18 @@ func BenchmarkCold(b *testing.B) {
 		}
 	}
 }
+
+// Who had all that a cut message brought has nothing to answer: what is new is sent
+// all the same.
+func TestWhoDoesNotAnswerACutMessage(t *testing.T) {
+	g, grown := chain(10), chain(11)
+	opt := Options{MaxBytes: 260}
+	var s State
+	s.Receive(g, at(0))
+	first := generate(t, &s, g, opt)
+	n := len(first.Changes)
+	sends(t, first, g, 0, n)
+	silent(t, &s, g, opt)
+	sends(t, generate(t, &s, grown, opt), grown, n, 2*n)
+	silent(t, &s, grown, opt)
+}

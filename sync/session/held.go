@@ -182,11 +182,14 @@ func (r *refusedChanges) has(h crdt.Hash) bool {
 }
 
 func (r *refusedChanges) add(h crdt.Hash, deps []crdt.Hash) {
-	if r.has(h) {
-		return
-	}
 	if len(deps) > maxRefusedDeps {
 		deps = nil // rather than keep them: its peer's Bloom filter has to do
+	}
+	if was, ok := r.deps[h]; ok {
+		if was == nil { // it was named then, and is sent now
+			r.deps[h] = deps
+		}
+		return
 	}
 	if r.deps == nil {
 		r.deps = make(map[crdt.Hash][]crdt.Hash)
