@@ -72,7 +72,7 @@ type conn struct {
 	ponged  atomic.Bool
 	moved   int64        // what link.moved was at the last beat
 	trip    atomic.Int64 // the round trip time that documents know of, in ns; 0: none
-	waiting atomic.Int64 // since when the reader waits for the client, in ns; 0 while it is busy
+	waiting atomic.Int64 // since when the reader waits for the client, as Server.moment; 0 while it is busy
 	silent  atomic.Bool  // dropped for that
 
 	traffic traffic
@@ -99,7 +99,7 @@ func (c *conn) serve(done func()) {
 	late := c.machine.JoinTimeout()
 	c.late = time.AfterFunc(c.srv.opt.JoinWithin, func() { c.end(late) })
 	if !c.who.Expires.IsZero() {
-		c.expiry = time.AfterFunc(time.Until(c.who.Expires), c.expire)
+		c.expiry = time.AfterFunc(c.who.Expires.Sub(c.srv.opt.Now()), c.expire)
 	}
 	c.read()
 }
@@ -174,7 +174,7 @@ func (c *conn) readFrame() bool {
 // readEvent reads one frame and steps the machine with it.
 func (c *conn) readEvent() (session.Event, error) {
 	since := time.Now()
-	c.waiting.Store(since.UnixNano())
+	c.waiting.Store(c.srv.moment())
 	typ, r, err := c.ws.Reader(context.Background())
 	if err != nil {
 		return nil, err
@@ -314,7 +314,7 @@ func (c *conn) subscribe(ev session.Subscribe) bool {
 // drainUntilClosed reads on, so that the closing handshake can end, and
 // forgets what it reads.
 func (c *conn) drainUntilClosed() {
-	c.waiting.Store(time.Now().UnixNano())
+	c.waiting.Store(c.srv.moment())
 	for {
 		_, r, err := c.ws.Reader(context.Background())
 		if err != nil {

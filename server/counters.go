@@ -292,3 +292,6 @@ func (d *document) report(is presence.Census) {
 
 // uptime is a clock that is cheaper to read than time.Now.
 func (s *Server) uptime() time.Duration { return time.Since(s.started) }
+
+// moment is the uptime in ns, and never 0. It goes on when the clock is set.
+func (s *Server) moment() int64 { return int64(s.uptime()) + 1 }

@@ -30,7 +30,7 @@ type document struct {
 	pins      int // connections and commits that still need it
 	idleSince time.Time
 
-	stepped atomic.Int64 // when something happened last, in ns since 1970; 0: it rests
+	stepped atomic.Int64 // when something happened last, as Server.moment; 0: it rests
 
 	mu      sync.Mutex // guards what follows; never held over IO or a step
 	inbox   []posted
@@ -121,12 +121,12 @@ const maxOutputs = 1024
 // step takes everything that waited, then does what came of it: what several
 // inputs make known to a peer travels in one message.
 func (d *document) step(batch []posted) {
-	d.now = time.Now()
+	d.now = d.srv.opt.Now()
 	if d.machine == nil && !d.broken {
 		d.load()
 	}
 	if len(batch) > 1 || !batch[0].rest {
-		d.stepped.Store(d.now.UnixNano())
+		d.stepped.Store(d.srv.moment())
 	}
 	unpin, evict := 0, false
 	for i := range batch {

@@ -35,7 +35,7 @@ func (s *Server) beat(ctx context.Context) {
 				}
 			}
 			if part%(heartParts/2) == 0 {
-				n := s.docs.sweep(now.Add(-s.opt.IdleAfter), now.Add(-min(restAfter, s.opt.IdleAfter)))
+				n := s.docs.sweep(now.Add(-s.opt.IdleAfter), s.moment()-int64(min(restAfter, s.opt.IdleAfter)))
 				tidier.freed(uint64(n) * restFrees)
 			}
 			tidier.beat()
@@ -62,12 +62,16 @@ func (s *sleeper) drowsy(now time.Time, interval time.Duration) bool {
 // was the client that we waited for all the time. Drowsy: we were not there
 // ourselves, and nobody is dropped for what we may not have heard.
 func (s *Server) checkLife(ctx context.Context, c *conn, now time.Time, drowsy bool) {
+	if c.tokenIsOver() {
+		c.expire()
+		return
+	}
 	var moved int64
 	if c.link != nil {
 		moved = c.link.moved.Load()
 	}
 	unanswered := c.pinged && !c.ponged.Load()
-	if unanswered && moved == c.moved && !drowsy && c.waitedFor(s.opt.Ping, now) {
+	if unanswered && moved == c.moved && !drowsy && c.waitedFor(s.opt.Ping) {
 		s.log.Debug("dropping a silent connection", "conn", c.id)
 		c.silent.Store(true)
 		s.drop(c)
@@ -101,7 +105,7 @@ func (s *Server) drop(c *conn) {
 }
 
 // waitedFor reports whether the reader has waited for the client that long.
-func (c *conn) waitedFor(d time.Duration, now time.Time) bool {
+func (c *conn) waitedFor(d time.Duration) bool {
 	since := c.waiting.Load()
-	return since != 0 && now.UnixNano()-since >= int64(d)
+	return since != 0 && c.srv.moment()-since >= int64(d)
 }

@@ -76,7 +76,7 @@ func (s *Server) refusalOf(err error) error {
 // back.
 func (s *Server) know(r *http.Request) (Identity, error) {
 	who, err := s.opt.Identify(r)
-	if err == nil && s.revoked.cover(who, time.Now()) {
+	if err == nil && s.revoked.cover(who, s.opt.Now()) {
 		err = identity.ErrRevoked
 	}
 	return who, err
@@ -96,7 +96,7 @@ func (s *Server) transactionOf(r *http.Request) (who Identity, id transaction.ID
 
 // welcome makes a connection its user's, or returns why it may not stay.
 func (s *Server) welcome(c *conn) (refusal error) {
-	if s.revoked.cover(c.who, time.Now()) { // closeRevoked may have missed it
+	if s.revoked.cover(c.who, s.opt.Now()) { // closeRevoked may have missed it
 		return identity.ErrRevoked
 	}
 	if c.frames, refusal = s.quotas.enter(c.who.User); refusal != nil {
@@ -140,6 +140,12 @@ func (s *Server) endOutdated(newer *conn) {
 		end(session.Refusal(s.opt.PeerID, session.CloseExpired,
 			"token-outdated: a newer token of yours says something else: come back with a fresh one"))
 	}
+}
+
+// tokenIsOver reports whether the token of a connection that stays has run out by the
+// clock: its timer does not hear of a clock that was set, or of a machine that slept.
+func (c *conn) tokenIsOver() bool {
+	return !c.who.Expires.IsZero() && !c.srv.opt.Now().Before(c.who.Expires) && !c.barred.Load()
 }
 
 // expire ends a connection whose token has run out.

@@ -52,6 +52,10 @@ type Options struct {
 	// CompactCommand starts the process that makes snapshots. Empty: none are
 	// made, and cold clients get every change instead.
 	CompactCommand []string
+	// Now is the clock (default time.Now). What takes its time is measured with the
+	// monotonic reading of it, so that setting the clock moves only what is on a
+	// calendar: tokens, revocations, and when something came.
+	Now func() time.Time
 	// Version is that of the program, for /metrics.
 	Version string
 	// MetricsForAll answers /metrics to everybody. By default it is for those on
@@ -85,6 +89,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Identify == nil {
 		o.Identify = func(*http.Request) (Identity, error) { return Identity{Scope: identity.All()}, nil }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

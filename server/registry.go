@@ -70,7 +70,7 @@ func (r *registry) forget(d *document) {
 // which nothing has happened since quiet. It returns how many there were. A document
 // whose snapshot is due stays until it was made, and one whose people may come
 // back until they have left.
-func (r *registry) sweep(idle, quiet time.Time) int {
+func (r *registry) sweep(idle time.Time, quiet int64) int {
 	r.mu.Lock()
 	var evict, rest []*document
 	for _, d := range r.docs {
@@ -78,7 +78,7 @@ func (r *registry) sweep(idle, quiet time.Time) int {
 		switch {
 		case d.pins == 0 && d.idleSince.Before(idle):
 			evict = append(evict, d)
-		case stepped != 0 && stepped < quiet.UnixNano():
+		case stepped != 0 && stepped < quiet:
 			d.stepped.Store(0)
 			rest = append(rest, d)
 		default:

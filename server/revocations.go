@@ -127,7 +127,7 @@ func (s *Server) takeBack(r *http.Request) (store.Revocation, error) {
 	if _, err := s.operator(r); err != nil {
 		return store.Revocation{}, err
 	}
-	revocation, err := readRevocation(r)
+	revocation, err := readRevocation(r, s.opt.Now())
 	if err != nil {
 		return revocation, err
 	}
@@ -163,12 +163,12 @@ func (s *Server) operator(r *http.Request) (Identity, error) {
 	return who, nil
 }
 
-func readRevocation(r *http.Request) (store.Revocation, error) {
+func readRevocation(r *http.Request, now time.Time) (store.Revocation, error) {
 	var body revocationView
 	if err := readBody(r, &body); err != nil {
 		return store.Revocation{}, err
 	}
-	revocation := store.Revocation{User: body.User, Token: body.Token, At: time.Now().UnixMilli()}
+	revocation := store.Revocation{User: body.User, Token: body.Token, At: now.UnixMilli()}
 	if body.Until != nil {
 		revocation.Until = int64(*body.Until)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"parley/server/servertest"
+	"parley/sync/presence"
 )
 
 // TestFaultLinks gives each of some people a link that lags, is slow, is cut within a
@@ -31,6 +33,7 @@ func TestFaultLinks(t *testing.T) {
 		links = append(links, link)
 		people = append(people, goIn(t, link.URL(), "deal", user)...)
 	}
+	vanish(t, ctx, p.url)
 	stop := busy(t, people)
 	mustBeHere(t, ctx, p.url, "deal", people)
 	faults := map[string]func(*servertest.Proxy){
@@ -64,6 +67,21 @@ func TestFaultLinks(t *testing.T) {
 	mustHaveReceipts(t, data, people)
 	mustBeSoundOnDisk(t, data)
 	t.Logf("how often a link: %v", happened)
+}
+
+// vanish has somebody open the deal and be gone without a word: the link is half open.
+func vanish(t *testing.T, ctx context.Context, url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	link := servertest.NewProxy(l, strings.TrimPrefix(url, "ws://"))
+	t.Cleanup(link.Close)
+	ghost, err := servertest.Visitor{URL: link.URL(), User: "ghost"}.Enter(ctx, "deal")
+	check(t, err)
+	t.Cleanup(ghost.CloseNow)
+	_, err = ghost.AwaitRoster(ctx, "the ghost to be here", func(r *presence.Roster) bool { return servertest.In(r, "ghost") != nil })
+	check(t, err)
+	link.Silence()
 }
 
 // mend makes a link a good one, for what connects from now on.

@@ -74,6 +74,7 @@ func (p *party) pickOn(ctx context.Context) error {
 		}
 		p.made = append(p.made, h)
 		p.await(ctx)
+		time.Sleep(5 * time.Millisecond) // people think
 	}
 	return nil
 }
