@@ -4,7 +4,8 @@
 # make test-go, test-js, test-web: parts of that
 # make bench  Go benchmarks, compared with those of make bench-baseline; make fuzz: every fuzz target for FUZZTIME each
 # make vuln   known faults of Go and of the packages, as far as they can be reached from here (asks vuln.go.dev)
-# make soak   the simulation of clients, server, network and disk, with new seeds for SOAK seconds
+# make soak   the simulation of clients, server, network and disk, with new seeds for SOAK seconds; then the real
+#             binary under faults, as long as they take in production
 # On a fresh machine with Go, gcc, Node and npm these do all the set-up.
 
 SHELL := bash
@@ -105,6 +106,7 @@ fuzz:
 
 soak:
 	@PARLEY_SOAK=$(SOAK) go test -timeout 0 -count 1 -v -run '^TestSoak$$' ./sync/session/sim
+	@PARLEY_SOAK=$(SOAK) go test -timeout 0 -count 1 -v -run '^Test(Fault|Kill$$|ReceiptsAfterKills$$)' ./cmd/parley
 
 clean:
 	@rm -rf bin tmp $(INTEROP)/node_modules $(WEB)/node_modules $(WEB)/dist
