@@ -37,7 +37,7 @@ const (
 // abort or hang the engine, leaves a document that can be saved and loaded, and is
 // read there as the gate reads it.
 func TestAcceptedMutantsAreSafe(t *testing.T) {
-	want := runs(t, 3000)
+	want := runs(t, 2000)
 	seed := envNumber(t, "PARLEY_SEED", 2)
 	m := forge.NewMutator(uint64(seed))
 	tried := 0

@@ -310,7 +310,7 @@ func javascriptReads(t *testing.T, histories [][][]byte) (readings []reading, er
 // odd changes, and honest histories. It must take them, read every field as the
 // gate does, and come to the state that the operations make.
 func TestJavaScriptReadsTheSame(t *testing.T) {
-	want := runs(t, 500)
+	want := runs(t, 300)
 	seed := envNumber(t, "PARLEY_SEED", 3)
 	m := forge.NewMutator(uint64(seed))
 	var odd [][][]byte

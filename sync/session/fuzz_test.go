@@ -170,7 +170,7 @@ func FuzzRiot(f *testing.F) {
 func TestRiots(t *testing.T) {
 	all := allGoods(t)
 	accepted, frames := 0, 0
-	for i, p := range programs(250, 300) {
+	for i, p := range programs(150, 300) {
 		r := playTwice(t, all[i%2], p)
 		if i%2 == 0 {
 			playMuted(t, all[0], p)
@@ -184,7 +184,7 @@ func TestRiots(t *testing.T) {
 		}
 	}
 	t.Logf("%d changes were accepted, %d frames sent", accepted, frames)
-	if accepted < 500 || frames < 5000 {
+	if accepted < 300 || frames < 3000 {
 		t.Error("too few to say anything")
 	}
 }
