@@ -2,6 +2,7 @@ package forge_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -160,6 +161,9 @@ func checkParts(t *testing.T, b []byte, m *protocol.Message) {
 			}
 		}
 	}
+	for _, h := range m.Have {
+		checkBloom(t, h.Bloom)
+	}
 	hashes("heads", parts.Heads, m.Heads)
 	hashes("needs", parts.Need, m.Need)
 	want := forge.SizedItems(parts.Changes)
@@ -171,6 +175,23 @@ func checkParts(t *testing.T, b []byte, m *protocol.Message) {
 		if !bytes.Equal(c, want[i]) {
 			t.Errorf("% x: change %d is % x, want % x", b, i, c, want[i])
 		}
+	}
+}
+
+// checkBloom checks that a filter has the bits that it says.
+func checkBloom(t *testing.T, bloom protocol.Bloom) {
+	t.Helper()
+	if len(bloom) == 0 {
+		return
+	}
+	rest := []byte(bloom)
+	var numbers [3]uint64
+	for i := range numbers {
+		v, n := binary.Uvarint(rest)
+		numbers[i], rest = v, rest[max(n, 0):]
+	}
+	if bits := numbers[0] * numbers[1]; numbers[1] != 10 || numbers[2] != 7 || uint64(len(rest)) != (bits+7)/8 {
+		t.Errorf("a filter of %d entries, %d bits each, %d probes in %d bytes is taken", numbers[0], numbers[1], numbers[2], len(rest))
 	}
 }
 
