@@ -154,22 +154,25 @@ func (r *riot) presence() presence.Message {
 	return presence.Ask{}
 }
 
-// other is a message of another type.
+// other is a message of another type, now and then as somebody else.
 func (r *riot) other(c *rioter) wire.Message {
-	store := wire.StorageID(fmt.Sprint("store", r.choose(3)))
+	store, as := wire.StorageID(fmt.Sprint("store", r.choose(3))), c.peer
+	if b := r.choose(256); b%4 == 3 {
+		as = riotPeers[b/4%len(riotPeers)].peer
+	}
 	switch r.choose(5) {
 	case 1:
-		return &wire.RemoteSubscriptionChange{SenderID: c.peer, TargetID: serverID, Add: []wire.StorageID{store, serverStore}}
+		return &wire.RemoteSubscriptionChange{SenderID: as, TargetID: serverID, Add: []wire.StorageID{store, serverStore}}
 	case 2:
-		return &wire.RemoteHeadsChanged{SenderID: c.peer, DocumentID: r.goods.id, NewHeads: []wire.RemoteHeads{
+		return &wire.RemoteHeadsChanged{SenderID: as, DocumentID: r.goods.id, NewHeads: []wire.RemoteHeads{
 			{StorageID: store, Heads: []crdt.Hash{r.change().Hash}, Timestamp: float64(r.choose(256))},
 		}}
 	case 3:
-		return &wire.Leave{SenderID: c.peer}
+		return &wire.Leave{SenderID: as}
 	case 4: // of documents without end
-		return &wire.DocUnavailable{SenderID: c.peer, DocumentID: crdt.DocumentID{byte(r.choose(8))}}
+		return &wire.DocUnavailable{SenderID: as, DocumentID: crdt.DocumentID{byte(r.choose(8))}}
 	}
-	return &wire.DocUnavailable{SenderID: c.peer, DocumentID: r.goods.id}
+	return &wire.DocUnavailable{SenderID: as, DocumentID: r.goods.id}
 }
 
 func (r *riot) ephemeral(c *rioter, data []byte) {
