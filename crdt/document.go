@@ -95,6 +95,36 @@ func (d *Document) AddIf(c *Change, further func(*Change) *Refusal) Outcome {
 	return Outcome{Status: Accepted}
 }
 
+// AddStored appends a change that another process has checked and stored, behind
+// all others: it is not checked again. Everything before it must be durable.
+func (d *Document) AddStored(c *Change) error {
+	if d.Graph.Accepted(c.Hash) {
+		return fmt.Errorf("stored change %s is there already", c.Hash)
+	}
+	if missing := d.missing(c.Deps); missing != nil {
+		return fmt.Errorf("stored change %s depends on %s, which is not stored before it", c.Hash, missing[0])
+	}
+	d.append(c)
+	return nil
+}
+
+// TakeBack makes the document what it was with its durable changes alone, and
+// returns the chunks of the others, in their order. It costs as much as reading the
+// durable ones' places.
+func (d *Document) TakeBack() (chunks [][]byte) {
+	for i := d.Graph.Durable(); i < d.Graph.Len(); i++ {
+		chunk := d.Graph.ChunkAt(i)
+		chunks = append(chunks, chunk)
+		if c, err := DecodeHeader(chunk); err == nil { // as it was before
+			d.bytes -= c.size
+			d.ops -= c.numOps
+		}
+	}
+	d.Graph.truncate()
+	d.DropTables()
+	return chunks
+}
+
 // Bytes returns the size of all accepted changes, inflated.
 func (d *Document) Bytes() int { return d.bytes }
 

@@ -154,6 +154,34 @@ func (g *Graph) sortedHashes(nodes []int32) []Hash {
 	return hs
 }
 
+// truncate drops the changes that are not durable.
+func (g *Graph) truncate() {
+	for i := g.durable; i < len(g.nodes); i++ {
+		delete(g.byHash, g.nodes[i].hash)
+	}
+	clear(g.nodes[g.durable:]) // their chunks
+	g.nodes, g.links = g.nodes[:g.durable], g.links[:g.durable]
+	g.deps, g.tips, g.maxOp = g.deps[:g.depsBegin(g.durable)], nil, 0
+	for i := range g.links {
+		g.links[i].child = g.links[i].durableChild
+	}
+	g.tips = append(g.tips, g.headNodes...)
+	used := int32(0)
+	for i := range g.actors {
+		g.actors[i].seq = 0
+	}
+	for i := range g.nodes {
+		n := &g.nodes[i]
+		g.maxOp = max(g.maxOp, n.maxOp)
+		g.actors[n.actor].seq = max(g.actors[n.actor].seq, n.seq)
+		used = max(used, n.actor+1)
+	}
+	for _, a := range g.actors[used:] { // in the order in which they came
+		delete(g.byActor, a.id)
+	}
+	g.actors = g.actors[:used]
+}
+
 // Len returns the number of accepted changes.
 func (g *Graph) Len() int { return len(g.nodes) }
 
@@ -216,11 +244,15 @@ func (g *Graph) ActorAt(i int) ActorID { return g.actors[g.nodes[i].actor].id }
 // DepsOf returns the indices of what accepted change i depends on, in the
 // order of its chunk. The slice is not to be modified.
 func (g *Graph) DepsOf(i int) []int32 {
-	begin := int32(0)
-	if i > 0 {
-		begin = g.links[i-1].depsEnd
+	return g.deps[g.depsBegin(i):g.links[i].depsEnd]
+}
+
+// depsBegin is where those of change i begin in deps.
+func (g *Graph) depsBegin(i int) int32 {
+	if i == 0 {
+		return 0
 	}
-	return g.deps[begin:g.links[i].depsEnd]
+	return g.links[i-1].depsEnd
 }
 
 // Seq returns the highest accepted sequence number of an actor, 0 if it has no
