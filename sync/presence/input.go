@@ -54,21 +54,30 @@ type Set struct{ Settings Settings }
 // checkpoint that was signed for it.
 type Stored struct{ Checkpoint string }
 
+// Agreed says that another process has stored a resolution.
+type Agreed struct{ Resolution Resolution }
+
+// Overtaken says that what was on its way to the disk, a resolution or settings, did
+// not get there: something else did before.
+type Overtaken struct{}
+
 // Ticked lets time pass: it is due at [Room.Wake]. Who was to be back by now has
 // left with it, and with nothing else, so that a server which shuts down can
 // keep people from leaving by not ticking.
 type Ticked struct{}
 
-func (Arrived) input()  {}
-func (Synced) input()   {}
-func (Parted) input()   {}
-func (Heard) input()    {}
-func (Measured) input() {}
-func (Advanced) input() {}
-func (Setting) input()  {}
-func (Set) input()      {}
-func (Stored) input()   {}
-func (Ticked) input()   {}
+func (Arrived) input()   {}
+func (Synced) input()    {}
+func (Parted) input()    {}
+func (Heard) input()     {}
+func (Measured) input()  {}
+func (Advanced) input()  {}
+func (Setting) input()   {}
+func (Set) input()       {}
+func (Stored) input()    {}
+func (Agreed) input()    {}
+func (Overtaken) input() {}
+func (Ticked) input()    {}
 
 // Cause is the change for which a readiness lapsed.
 type Cause struct {

@@ -196,9 +196,15 @@ func (r *Room) resolved(now time.Time, checkpoint string, out []Output) []Output
 	if r.sealing == nil {
 		return out
 	}
-	r.resolution, r.sealing = r.sealing, nil
-	r.resolution.Checkpoint = checkpoint
+	ours := r.sealing
+	ours.Checkpoint, r.sealing = checkpoint, nil
+	return r.agreed(now, ours, out)
+}
+
+// agreed makes a resolution that is on disk the newest.
+func (r *Room) agreed(now time.Time, resolution *Resolution, out []Output) []Output {
+	r.resolution = resolution
 	r.resolutions++
 	r.teller.changed(now)
-	return append(out, Send{Data: (&Resolved{*r.resolution}).Encode()})
+	return append(out, Send{Data: (&Resolved{*resolution}).Encode()})
 }

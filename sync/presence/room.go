@@ -152,6 +152,11 @@ func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 		r.teller.changed(now)
 	case Stored:
 		out = r.resolved(now, in.Checkpoint, out)
+	case Agreed:
+		out = r.agreed(now, &in.Resolution, out)
+	case Overtaken:
+		r.sealing, r.setting = nil, 0
+		out = r.fulfil(now, out)
 	case Ticked:
 		r.expire(now)
 		out = r.fulfil(now, out)

@@ -128,6 +128,14 @@ type Delivery struct {
 	User string // whose connection it came from first, empty if nobody was named
 	Role transaction.Role
 	At   time.Time
+
+	conn ConnID // which that was, 0 for none
+}
+
+// delivers is how a change comes from a peer.
+func (p *Peer) delivers(now time.Time) Delivery {
+	author := p.Person.Author()
+	return Delivery{User: author.User, Role: author.Role, At: now, conn: p.Conn}
 }
 
 // Delivery returns how accepted change i came, which must not be on disk yet.
@@ -372,7 +380,7 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 		})
 		switch result.Status {
 		case crdt.Accepted:
-			d.accepted(now, next.change, next.peer.Person.Author())
+			d.accepted(next.change, next.peer.delivers(now))
 			var ready []admission
 			ready, out = d.release(next.change.Hash, out)
 			queue = append(queue, ready...)

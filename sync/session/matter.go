@@ -104,14 +104,14 @@ func (m *matter) checkPlain(d *Document, c *crdt.Change, from Peer) *crdt.Refusa
 }
 
 // accepted takes note of a change that was appended to the graph.
-func (d *Document) accepted(now time.Time, c *crdt.Change, author transaction.Author) {
+func (d *Document) accepted(c *crdt.Change, from Delivery) {
 	m := &d.matter
 	if m.kind == matterUnknown {
 		m.learn(d, c)
 	}
-	d.users = append(d.users, author.User)
-	d.unkept = append(d.unkept, Delivery{User: author.User, Role: author.Role, At: now})
-	m.own(c.Actor, author.User)
+	d.users = append(d.users, from.User)
+	d.unkept = append(d.unkept, from)
+	m.own(c.Actor, from.User)
 	if m.kind == matterTransaction && m.state != nil {
 		if err := m.state.Apply(c); err != nil {
 			m.state = nil // it is read again when it is needed
@@ -150,7 +150,7 @@ func (d *Document) Write(now time.Time, author transaction.Author, changes []*cr
 	for _, c := range changes {
 		result := d.doc.AddIf(c, func(c *crdt.Change) *crdt.Refusal { return d.matter.check(d, c, from) })
 		if result.Status == crdt.Accepted {
-			d.accepted(now, c, author)
+			d.accepted(c, Delivery{User: author.User, Role: author.Role, At: now})
 			var ready []admission
 			ready, out = d.release(c.Hash, out)
 			for _, a := range ready {
