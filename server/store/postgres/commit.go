@@ -38,6 +38,8 @@ const (
 	sqlMoveDocs = `UPDATE document d SET changes = w.changes, settings = w.settings, resolutions = w.resolutions
 		FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (key, changes, settings, resolutions) WHERE d.key = w.key`
 
+	sqlNotify = "SELECT pg_notify($1, payload) FROM unnest($2::text[]) payload"
+
 	sqlPutSnapshot = `INSERT INTO snapshot (document, changes, heads, sha256, data) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (document) DO UPDATE SET changes = excluded.changes, heads = excluded.heads, sha256 = excluded.sha256, data = excluded.data
 		WHERE excluded.changes >= snapshot.changes`
@@ -284,13 +286,13 @@ func (f *found) takeResolutions(document int64) func(pgx.Rows) error {
 func (p *plan) add(batch *store.Batch) error {
 	s := p.spots[batch.Document]
 	switch {
+	case p.refusedChain(batch.Chain):
+		return fmt.Errorf("%w: %w", store.ErrChainBroken, store.ErrBehind)
 	case s == nil:
 		return nil
 	case batch.Base == nil:
 		p.addNew(s, batch)
 		return nil
-	case p.refusedChain(batch.Chain):
-		return fmt.Errorf("%w: %w", store.ErrChainBroken, store.ErrBehind)
 	case *batch.Base == s.is:
 		p.append(s, batch)
 		return nil
@@ -393,6 +395,9 @@ func (b *Backend) write(ctx context.Context, p *plan) error {
 		q.Queue(sqlRevoke, r.User, r.Token, r.At, r.Until, r.By)
 	}
 	p.queueMoves(q)
+	if payloads := p.notices(b.node); len(payloads) > 0 { // they are heard with the commit, or not at all
+		q.Queue(sqlNotify, b.channel(), payloads)
+	}
 	ended := ""
 	q.Queue(sqlCommit) // the commit point: after it, what was added is on disk
 	r := b.writer.SendBatch(ctx, q)

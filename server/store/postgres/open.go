@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,6 +47,10 @@ type Backend struct {
 	config    *pgx.ConnConfig
 	storageID string
 	pool      *pgxpool.Pool // of those who read
+	node      nodeID
+
+	listening     sync.WaitGroup
+	stopListening context.CancelFunc // nil: nobody follows
 
 	// owned by the committer
 	writer *pgx.Conn // nil: to be opened
@@ -81,6 +87,7 @@ func open(ctx context.Context, url string, opt store.Options, begin func(context
 		return nil, errors.Join(b.unopened(err), c.Close(ctx))
 	}
 	b.writer = c
+	_, _ = rand.Read(b.node[:]) // never fails
 	config.MaxConns = int32(max(opt.Readers, 4))
 	config.AfterConnect = setUp
 	if b.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
@@ -212,6 +219,10 @@ func (b *Backend) Agree(ctx context.Context, name, value string) (string, error)
 
 // Close implements [store.Backend].
 func (b *Backend) Close() error {
+	if b.stopListening != nil {
+		b.stopListening()
+		b.listening.Wait()
+	}
 	b.pool.Close()
 	b.discard()
 	return nil // all that is acknowledged is on disk

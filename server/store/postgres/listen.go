@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parley/crdt"
+	"parley/server/store"
+)
+
+const (
+	// listenPause is how long after a failure another connection is tried, at first;
+	// it doubles up to maxListenPause.
+	listenPause    = 100 * time.Millisecond
+	maxListenPause = 2 * time.Second
+	// listenCheck is after how much silence the connection is asked for a sign of life,
+	// and how long that may take.
+	listenCheck = 5 * time.Second
+)
+
+// channel is the one on which the nodes of this store tell each other.
+func (b *Backend) channel() string { return "parley_" + b.storageID[:8] }
+
+// Follow implements [store.Following].
+func (b *Backend) Follow(f store.Follower) {
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stopListening = cancel
+	b.listening.Go(func() { b.listen(ctx, f) })
+}
+
+// listen hears of commits until ctx ends.
+func (b *Backend) listen(ctx context.Context, f store.Follower) {
+	lost := false
+	for pause := listenPause; ctx.Err() == nil; pause = min(2*pause, maxListenPause) {
+		heard, err := b.listenOnce(ctx, f, lost)
+		if ctx.Err() != nil {
+			return
+		}
+		if heard {
+			pause, lost = listenPause, false
+		}
+		if !lost && b.opt.Logger != nil {
+			b.opt.Logger.Warn("the other servers are not heard; what they commit is looked for now and then", "err", said(err))
+		}
+		lost = true
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// listenOnce listens on one connection, until that fails. It reports whether it was
+// ever heard.
+func (b *Backend) listenOnce(ctx context.Context, f store.Follower, again bool) (heard bool, err error) {
+	c, err := connect(ctx, b.config)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = c.Close(closing)
+	}()
+	if _, err := c.Exec(ctx, "LISTEN "+pgx.Identifier{b.channel()}.Sanitize()); err != nil {
+		return false, err
+	}
+	if again && b.opt.Logger != nil {
+		b.opt.Logger.Info("the other servers are heard again")
+	}
+	f.Missed() // all before this
+	for {
+		n, err := wait(ctx, c)
+		switch {
+		case err != nil:
+			return true, err
+		case n != "":
+			b.tell(f, n)
+		}
+	}
+}
+
+// wait returns the next notification, "" if there was none for a while and the
+// connection lives.
+func wait(ctx context.Context, c *pgx.Conn) (payload string, err error) {
+	waiting, cancel := context.WithTimeout(ctx, listenCheck)
+	defer cancel()
+	n, err := c.WaitForNotification(waiting)
+	switch {
+	case err == nil:
+		return n.Payload, nil
+	case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || c.IsClosed():
+		return "", err
+	}
+	checking, cancel := context.WithTimeout(ctx, listenCheck)
+	defer cancel()
+	return "", c.Ping(checking)
+}
+
+func (b *Backend) tell(f store.Follower, payload string) {
+	n, err := readNotice(payload)
+	switch {
+	case err != nil:
+		f.Missed()
+		return
+	case n.node == b.node:
+		return
+	}
+	for _, news := range n.news {
+		f.News(news)
+	}
+	if n.revoked {
+		f.Revoked()
+	}
+}
+
+// Versions implements [store.Following].
+func (b *Backend) Versions(ctx context.Context, docs []crdt.DocumentID) (map[crdt.DocumentID]store.Version, error) {
+	versions := make(map[crdt.DocumentID]store.Version, len(docs))
+	ids := make([][]byte, len(docs))
+	for i := range docs {
+		ids[i] = docs[i][:]
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	rows, err := b.pool.Query(ctx, "SELECT id, changes, settings, resolutions FROM document WHERE id = ANY($1::bytea[])", ids)
+	if err != nil {
+		return nil, fmt.Errorf("compare documents: %w", said(err))
+	}
+	var id []byte
+	var v store.Version
+	_, err = pgx.ForEachRow(rows, []any{&id, &v.Changes, &v.Settings, &v.Resolutions}, func() error {
+		versions[crdt.DocumentID(id)] = v
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare documents: %w", err)
+	}
+	return versions, nil
+}
