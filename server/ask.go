@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -43,13 +44,14 @@ func (d *document) write(author transaction.Author, changes ...*crdt.Change) *cr
 // shown them before they are on disk.
 func (d *document) storeSettings(settings []byte) {
 	d.newSettings = settings
+	d.inflight++
 	d.stepWith(&session.SettingsComingInput{})
 	d.perform() // the changes before
 	d.srv.docs.pin(d)
 	upTo := d.machine.Graph().Len() // all queued before this, on disk before it
 	base := d.base(upTo)
 	d.came.Settings++
-	d.srv.store.Append(store.Batch{Document: d.id, Base: base, Settings: settings, Chain: &d.chain, Done: func(err error) {
+	d.srv.store.Append(store.Batch{Document: d.id, Base: base, Settings: settings, Chain: d.chain, Done: func(err error) {
 		d.post(posted{settled: &settled{upTo: upTo, settings: settings, err: err}})
 	}})
 }
@@ -68,15 +70,18 @@ func (d *document) takeSettings(stored []byte) {
 // disk, or with why it is not.
 func (d *document) barrier(done func(error)) {
 	d.perform()
-	d.srv.store.Append(store.Batch{Document: d.id, Chain: &d.chain, Done: done})
+	d.srv.store.Append(store.Batch{Document: d.id, Chain: d.chain, Done: done})
 }
 
 // wait waits for what barrier was given, as long as ctx lasts.
 func waitStored(ctx context.Context, stored <-chan error) error {
 	select {
 	case err := <-stored:
-		if err != nil {
-			return newProblem(http.StatusServiceUnavailable, codeNotStored, "the transaction could not be stored: try again")
+		switch {
+		case errors.Is(err, store.ErrBehind):
+			return err
+		case err != nil:
+			return errNotStored
 		}
 		return nil
 	case <-ctx.Done():
@@ -122,6 +127,8 @@ func (d *document) stateOf(heads []crdt.Hash) (*transaction.State, error) {
 	}
 	return state.AsOf(heads)
 }
+
+var errNotStored = newProblem(http.StatusServiceUnavailable, codeNotStored, "the transaction could not be stored: try again")
 
 // storeWithin is how long a request waits for the disk.
 const storeWithin = 10 * time.Second

@@ -22,15 +22,15 @@ import (
 // while there is something in the inbox.
 type document struct {
 	// static
-	srv   *Server
-	id    crdt.DocumentID
-	chain store.Chain // its commits: when one fails, so do those built on it
+	srv *Server
+	id  crdt.DocumentID
 
 	// guarded by the registry's lock
 	pins      int // connections and commits that still need it
 	idleSince time.Time
 
 	stepped atomic.Int64 // when something happened last, as Server.moment; 0: it rests
+	seen    atomic.Int64 // how far it has come here on disk: all numbers of its version together
 
 	mu      sync.Mutex // guards what follows; never held over IO or a step
 	inbox   []posted
@@ -40,7 +40,11 @@ type document struct {
 	machine     *session.Document // nil until loaded
 	broken      bool              // could not be loaded or stored; nothing more is taken
 	conns       map[session.ConnID]*conn
-	came        store.Version           // with all settings and resolutions that the store was asked for; the graph counts changes
+	chain       *store.Chain            // its commits: when one fails, so do those built on it
+	inflight    int                     // what the store was asked for, and has not answered
+	kept, came  store.Version           // on disk, and with all that the store was asked for; changes are the graph's to count
+	overtaken   bool                    // something of that was: another node was first
+	stale       bool                    // another node may have stored something
 	settings    []byte                  // on disk
 	newSettings []byte                  // the newest, on disk or not
 	actors      map[string]crdt.ActorID // with which the server writes, by user
@@ -71,9 +75,10 @@ type posted struct {
 	compacted *compacted
 	ask       func() // runs between steps, and may use the machine
 	measured  *session.MeasuredInput
-	idle      bool // nobody has needed the document for a while
-	rest      bool // nothing has happened in it for a while
-	tick      bool // time has passed
+	news      *store.News // of another node
+	idle      bool        // nobody has needed the document for a while
+	rest      bool        // nothing has happened in it for a while
+	tick      bool        // time has passed
 }
 
 // settled is how a commit ended.
@@ -138,6 +143,9 @@ func (d *document) step(batch []posted) {
 	}
 	d.perform()
 	d.observe()
+	if d.machine != nil {
+		d.seen.Store(steps(d.version()))
+	}
 	d.setTimer()
 	if unpin > 0 {
 		d.srv.docs.release(d, unpin, evict)
@@ -201,6 +209,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		d.wake = time.Time{} // it has fired
 		d.stepWith(&session.TickInput{})
 		return 1
+	case p.news != nil:
+		d.hear(p.news)
+		return 1
 	case p.measured != nil:
 		d.stepWith(p.measured)
 		return 1
@@ -258,22 +269,38 @@ func (d *document) settle(s *settled) {
 	if d.broken {
 		return
 	}
-	if s.err == nil {
-		d.stepWith(&session.DurableInput{N: s.upTo})
-		if s.settings != nil {
-			d.takeSettings(s.settings)
+	d.inflight--
+	if s.err == nil || errors.Is(s.err, store.ErrBehind) {
+		d.settled(s)
+		d.perform() // what it asks of the store counts
+		if d.inflight == 0 && (d.overtaken || d.stale) {
+			d.catchUp()
 		}
-		if s.sealed != nil {
-			d.srv.counters.resolutions.Add(1)
-			d.stepWith(&session.SealedInput{Checkpoint: s.sealed.Checkpoint})
-		}
-		d.considerSnapshot(false)
 		return
 	}
 	d.srv.log.Error("a change could not be stored; its document is dropped from memory", "document", d.id, "err", s.err)
 	d.stepWith(&session.FailedInput{Overloaded: errors.Is(s.err, store.ErrOverloaded)})
 	d.perform()
 	d.fail()
+}
+
+// settled takes note of a commit that is on disk, or that another node's was before.
+func (d *document) settled(s *settled) {
+	if s.err == nil {
+		d.stepWith(&session.DurableInput{N: s.upTo})
+		if s.settings != nil {
+			d.kept.Settings++
+			d.takeSettings(s.settings)
+		}
+		if s.sealed != nil {
+			d.kept.Resolutions++
+			d.srv.counters.resolutions.Add(1)
+			d.stepWith(&session.SealedInput{Checkpoint: s.sealed.Checkpoint})
+		}
+		d.considerSnapshot(false)
+		return
+	}
+	d.overtaken = true // the rest of the chain follows; then it is looked for what is newer
 }
 
 // fail drops the document's state. Connections end and come back to a fresh one.
@@ -319,6 +346,9 @@ func (d *document) perform() {
 // commit queues accepted changes for the disk. Nobody hears of them before the
 // store has called back.
 func (d *document) commit(c session.Commit) {
+	if d.overtaken {
+		return // all that is not on disk is asked for again
+	}
 	for from := c.From; from < c.To; from += store.DocumentShare {
 		d.commitPart(from, min(from+store.DocumentShare, c.To))
 	}
@@ -334,8 +364,9 @@ func (d *document) commitPart(first, end int) {
 		})
 	}
 	d.srv.docs.pin(d)
+	d.inflight++
 	base := d.base(first)
-	d.srv.store.Append(store.Batch{Document: d.id, Base: base, Changes: changes, Chain: &d.chain, Done: func(err error) {
+	d.srv.store.Append(store.Batch{Document: d.id, Base: base, Changes: changes, Chain: d.chain, Done: func(err error) {
 		d.post(posted{settled: &settled{upTo: end, err: err}})
 	}})
 }
@@ -398,7 +429,8 @@ func (d *document) begin(doc *crdt.Document, stored *store.Stored) error {
 			return fmt.Errorf("read resolution %d: %w", i+1, err)
 		}
 	}
-	d.came = stored.Version
+	d.kept, d.came = stored.Version, stored.Version
+	d.chain = &store.Chain{}
 	d.settings, d.newSettings = stored.Settings, stored.Settings
 	d.machine = session.NewDocument(d.id, &d.srv.docConfig, session.Stored{
 		Document: doc, Snapshot: stored.Snapshot, Users: stored.Users,
@@ -410,7 +442,11 @@ func (d *document) begin(doc *crdt.Document, stored *store.Stored) error {
 // seal signs a resolution and queues it for the disk, behind all that was queued
 // before.
 func (d *document) seal(r presence.Resolution) {
+	if d.overtaken {
+		return // the room is told so
+	}
 	d.srv.docs.pin(d)
+	d.inflight++
 	upTo := d.machine.Graph().Durable() // it is over these
 	if err := d.signResolution(&r); err != nil {
 		d.post(posted{settled: &settled{err: fmt.Errorf("sign a resolution: %w", err)}})
@@ -423,7 +459,7 @@ func (d *document) seal(r presence.Resolution) {
 	base := d.base(upTo)
 	d.came.Resolutions++
 	d.srv.store.Append(store.Batch{
-		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Chain: &d.chain,
+		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Chain: d.chain,
 		Done: func(err error) { // the commit point: after it the parties have agreed
 			d.post(posted{settled: &settled{upTo: upTo, sealed: &r, err: err}})
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,9 +22,13 @@ type revocations struct {
 	tokens map[string][]store.Revocation
 }
 
-func (rs *revocations) add(r store.Revocation) {
+// add reports whether it is new.
+func (rs *revocations) add(r store.Revocation) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	if slices.Contains(rs.all, r) {
+		return false
+	}
 	rs.all = append(rs.all, r)
 	if rs.users == nil {
 		rs.users, rs.tokens = make(map[string][]store.Revocation), make(map[string][]store.Revocation)
@@ -34,6 +39,7 @@ func (rs *revocations) add(r store.Revocation) {
 	if r.Token != "" {
 		rs.tokens[r.Token] = append(rs.tokens[r.Token], r)
 	}
+	return true
 }
 
 // cover reports whether what somebody may do was taken back. A token that does

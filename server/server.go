@@ -85,6 +85,7 @@ func New(st *store.Store, opt Options) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.stopped.Go(func() { s.beat(ctx) })
+	s.follow(ctx)
 	if len(opt.CompactCommand) > 0 {
 		s.compactor = compact.New(compact.Options{Command: opt.CompactCommand, Logger: opt.Logger})
 		s.stopped.Go(func() { s.compactAll(ctx) })

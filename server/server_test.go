@@ -23,16 +23,26 @@ import (
 	"parley/server"
 	"parley/server/servertest"
 	"parley/server/store"
+	"parley/server/store/pgtest"
+	"parley/server/store/postgres"
 	"parley/sync/session"
 	"parley/sync/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := pgtest.Main(m)
+	if err := goleak.Find(); code == 0 && err != nil {
+		println(err.Error())
+		code = 1
+	}
+	os.Exit(code)
+}
 
 // running is a server on a free port over a store in a folder of its own.
 type running struct {
 	t     testing.TB
 	dir   string
+	pg    string // URL of a database, in place of dir
 	url   string // ws://
 	store *store.Store
 	srv   *server.Server
@@ -61,7 +71,7 @@ func (r *running) up(opt server.Options) {
 		level = slog.LevelWarn
 	}
 	opt.Logger = slog.New(slog.NewTextHandler(cmp.Or(r.log, r.t.Output()), &slog.HandlerOptions{Level: level}))
-	st, err := store.Open(r.dir, store.Options{Logger: opt.Logger})
+	st, err := r.openStore(store.Options{Logger: opt.Logger})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -74,6 +84,13 @@ func (r *running) up(opt server.Options) {
 	l := r.listen()
 	r.http = &http.Server{Handler: srv.Handler(), ConnContext: server.ConnContext, ReadHeaderTimeout: time.Second}
 	go func() { _ = r.http.Serve(server.Listener(l)) }()
+}
+
+func (r *running) openStore(opt store.Options) (*store.Store, error) {
+	if r.pg != "" {
+		return postgres.Open(context.Background(), r.pg, opt)
+	}
+	return store.Open(r.dir, opt)
 }
 
 func (r *running) listen() net.Listener {

@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
 	"parley/crdt"
 	"parley/crdt/transaction"
+	"parley/server/store"
 	"parley/sync/presence"
 	"parley/sync/wire"
 )
@@ -151,26 +153,44 @@ func (s *Server) create(r *http.Request) (answer *transactionAnswer, created boo
 	if err != nil {
 		return nil, false, err
 	}
-	stored := make(chan error, 1)
-	var failed error
-	err = s.ask(id.Document(), func(d *document) {
-		created = d.machine.Graph().Len() == 0
-		if failed = d.put(who, id, req); failed == nil || d.machine.Sealing() {
-			d.barrier(func(err error) { stored <- err })
-			return
-		}
-		stored <- nil
-	})
-	if err != nil {
-		return nil, false, err
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeWithin)
 	defer cancel()
-	if err := errors.Join(waitStored(ctx, stored), failed); err != nil {
+	if created, err = s.putUntilStored(ctx, who, id, req); err != nil {
 		return nil, false, err
 	}
+	var failed error
 	err = s.ask(id.Document(), func(d *document) { answer, failed = d.show(nil) })
 	return answer, created, errors.Join(err, failed)
+}
+
+// maxOvertaken is how often a request is tried that other servers were faster than.
+const maxOvertaken = 8
+
+// putUntilStored does what a request says, again if another server has stored
+// something meanwhile: it says how things are to be, not what to add.
+func (s *Server) putUntilStored(ctx context.Context, who Identity, id transaction.ID, req *transactionRequest) (created bool, err error) {
+	for try := range maxOvertaken {
+		stored := make(chan error, 1)
+		var failed error
+		err = s.ask(id.Document(), func(d *document) {
+			g := d.machine.Graph()
+			created = try == 0 && g.Len() == 0 || created && g.Durable() == 0
+			if failed = d.put(who, id, req); failed == nil || d.machine.Sealing() {
+				d.barrier(func(err error) { stored <- err })
+				return
+			}
+			stored <- nil
+		})
+		if err != nil {
+			return false, err
+		}
+		err = waitStored(ctx, stored)
+		if !errors.Is(err, store.ErrBehind) {
+			return created, errors.Join(err, failed)
+		}
+		time.Sleep(time.Duration(try) * 10 * time.Millisecond)
+	}
+	return false, errNotStored
 }
 
 func readTransactionRequest(r *http.Request) (*transactionRequest, transaction.ID, error) {

@@ -100,6 +100,9 @@ func (p *Party) Ready(ctx context.Context) ([]crdt.Hash, error) {
 	return heads, p.Say(ctx, presence.Ready{Heads: heads})
 }
 
+// Imitate makes p write as the same actor as another client.
+func (p *Party) Imitate(other *Party) { p.actor = other.actor }
+
 // Pick makes one change that picks a value, given as JSON, sends it, and returns
 // its hash.
 func (p *Party) Pick(ctx context.Context, field, value string) (crdt.Hash, error) {

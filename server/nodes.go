@@ -1,0 +1,254 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"parley/crdt"
+	"parley/server/store"
+	"parley/sync/presence"
+	"parley/sync/session"
+)
+
+const (
+	// compareEvery is how often what is open is compared with what is stored, whatever
+	// was heard of other nodes: what got lost on the way is no later than that.
+	compareEvery = 10 * time.Second
+	// newerWithin is how long a document waits for what it lacks.
+	newerWithin = 5 * time.Second
+	// comparedAtOnce is how many documents one question is about.
+	comparedAtOnce = 1000
+)
+
+// nodes is what other servers of the same store do. Without others it does nothing.
+type nodes struct {
+	srv     *Server
+	compare chan struct{} // capacity 1: something may have been missed
+	revoked chan struct{} // capacity 1: there are further revocations
+}
+
+// follow begins to hear of other nodes, until ctx ends.
+func (s *Server) follow(ctx context.Context) {
+	if !s.store.Shared() {
+		return
+	}
+	n := &nodes{srv: s, compare: make(chan struct{}, 1), revoked: make(chan struct{}, 1)}
+	s.store.Follow(n)
+	s.stopped.Go(func() { n.run(ctx) })
+}
+
+// News implements [store.Follower]. Where the document is as far already nothing
+// happens in it, so that it can rest, and leave.
+func (n *nodes) News(news store.News) {
+	if n.srv.draining.Load() {
+		return
+	}
+	if d := n.srv.docs.pinIfBehind(news.Document, steps(news.Version)); d != nil {
+		d.post(posted{news: &news})
+	}
+}
+
+// steps counts all that made a version. Versions of a document are of one line, so
+// that of two the later one has more.
+func steps(v store.Version) int64 { return int64(v.Changes + v.Settings + v.Resolutions) }
+
+// Revoked implements [store.Follower].
+func (n *nodes) Revoked() { signal(n.revoked) }
+
+// Missed implements [store.Follower].
+func (n *nodes) Missed() {
+	signal(n.compare)
+	signal(n.revoked)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// run makes good what was not heard.
+func (n *nodes) run(ctx context.Context) {
+	ticker := time.NewTicker(compareEvery)
+	defer ticker.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.revoked:
+			err = n.srv.hearRevocations(ctx)
+		case <-n.compare:
+			err = n.compareOpen(ctx)
+		case <-ticker.C:
+			err = errors.Join(n.compareOpen(ctx), n.srv.hearRevocations(ctx))
+		}
+		if err != nil && ctx.Err() == nil { // the next time is soon
+			n.srv.log.Warn("what other servers have stored is not known", "err", err)
+		}
+	}
+}
+
+// compareOpen tells every open document how far it has come on disk.
+func (n *nodes) compareOpen(ctx context.Context) error {
+	ids := n.srv.docs.ids()
+	for len(ids) > 0 {
+		part := ids[:min(len(ids), comparedAtOnce)]
+		ids = ids[len(part):]
+		versions, err := n.srv.store.Versions(ctx, part)
+		if err != nil {
+			return err
+		}
+		for id, v := range versions {
+			n.News(store.News{Document: id, Version: v})
+		}
+	}
+	return nil
+}
+
+// hearRevocations takes over what was revoked on other nodes.
+func (s *Server) hearRevocations(ctx context.Context) error {
+	list, err := s.store.Revocations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if s.revoked.add(r) {
+			s.closeRevoked(r)
+		}
+	}
+	return nil
+}
+
+// pinIfBehind returns a document that is in memory and was not known to have come so
+// far, pinned, or nil.
+func (r *registry) pinIfBehind(id crdt.DocumentID, steps int64) *document {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := r.docs[id]
+	if d == nil || d.seen.Load() >= steps {
+		return nil
+	}
+	d.pins++
+	return d
+}
+
+func (r *registry) ids() []crdt.DocumentID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := make([]crdt.DocumentID, 0, len(r.docs))
+	for id := range r.docs {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// version is how far the document has come here, on disk.
+func (d *document) version() store.Version {
+	v := d.kept
+	v.Changes = d.machine.Graph().Durable()
+	return v
+}
+
+// hear takes what another node has stored, or how far the document has come on disk.
+func (d *document) hear(n *store.News) {
+	d.perform() // what it asks of the store counts
+	if d.broken {
+		return
+	}
+	have := d.version()
+	switch {
+	case n.Version.Changes <= have.Changes && n.Version.Settings <= have.Settings && n.Version.Resolutions <= have.Resolutions:
+	case d.inflight > 0: // some of it may be ours; it is looked at when all is answered
+		d.stale = true
+	case n.Changes != nil && have == (store.Version{
+		Changes: n.Version.Changes - len(n.Changes), Settings: n.Version.Settings, Resolutions: n.Version.Resolutions,
+	}):
+		st := &store.Stored{First: have.Changes, Version: n.Version}
+		for _, c := range n.Changes {
+			st.Chunks, st.Users = append(st.Chunks, c.Chunk), append(st.Users, c.User)
+		}
+		d.learn(st)
+	default:
+		d.catchUp()
+	}
+}
+
+// catchUp reads what other nodes have stored. Nothing of this one's is on its way
+// to the disk, unless it was overtaken.
+func (d *document) catchUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), newerWithin)
+	defer cancel()
+	st, err := d.srv.store.Newer(ctx, d.id, d.version())
+	switch {
+	case err == nil:
+		d.learn(st)
+	case d.overtaken:
+		d.drop(fmt.Errorf("read what is newer: %w", err), "the document could not be read: please come back")
+	default: // it is compared again
+		d.srv.log.Debug("a document lags behind what other servers have stored", "document", d.id, "err", err)
+	}
+}
+
+// learn gives the machine what is newer on disk.
+func (d *document) learn(st *store.Stored) {
+	news, err := d.news(st)
+	if err == nil {
+		news.Overtaken = d.overtaken
+		d.overtaken, d.stale = false, false
+		d.kept, d.came = st.Version, st.Version
+		if st.Settings != nil {
+			d.settings = st.Settings
+		}
+		d.newSettings = d.settings
+		if news.Overtaken {
+			d.chain = &store.Chain{}
+		}
+		d.out, err = d.machine.Learn(d.now, news, d.out)
+	}
+	if err != nil {
+		d.drop(err, "the document could not be read: please come back")
+		return
+	}
+	d.considerSnapshot(false)
+}
+
+// news reads what is newer for the machine.
+func (d *document) news(st *store.Stored) (*session.News, error) {
+	news := &session.News{}
+	for i, chunk := range st.Chunks {
+		c, err := crdt.DecodeChange(chunk, d.srv.opt.Limits.Change)
+		if err != nil {
+			return nil, fmt.Errorf("read change %d, which another server has stored: %w: have all the same limits?", st.First+i+1, err)
+		}
+		news.Changes = append(news.Changes, session.StoredChange{Change: c, User: st.Users[i]})
+	}
+	if st.Settings != nil {
+		settings, err := readSettings(st.Settings)
+		if err != nil {
+			return nil, err
+		}
+		news.Settings = &settings
+	}
+	for _, r := range st.Resolutions {
+		var resolution presence.Resolution
+		if err := json.Unmarshal(r.Data, &resolution); err != nil {
+			return nil, fmt.Errorf("read a resolution: %w", err)
+		}
+		news.Resolutions = append(news.Resolutions, resolution)
+	}
+	return news, nil
+}
+
+// drop gives up what is in memory: clients come back to what is on disk.
+func (d *document) drop(err error, reason string) {
+	d.srv.log.Error("a document is dropped from memory", "document", d.id, "err", err)
+	for _, c := range d.conns {
+		c.end(session.Close{Code: session.CloseInternal, Reason: reason})
+	}
+	d.fail()
+}

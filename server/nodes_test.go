@@ -1,0 +1,293 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/crdt"
+	"parley/crdt/transaction"
+	"parley/server"
+	"parley/server/servertest"
+	"parley/server/store/pgtest"
+	"parley/sync/presence"
+)
+
+// startNodes starts servers over one database.
+func startNodes(t testing.TB, url string, n int, opt server.Options) (nodes []*running) {
+	t.Helper()
+	for range n {
+		r := &running{t: t, pg: url, log: io.Discard}
+		r.up(opt)
+		t.Cleanup(r.down)
+		nodes = append(nodes, r)
+	}
+	return nodes
+}
+
+func TestNodesShareADocument(t *testing.T) {
+	ctx := deadline(t)
+	n := startNodes(t, pgtest.Shared(t).Database(t), 2, server.Options{})
+	id := servertest.NewDocumentID()
+	alice, bob := n[0].open(ctx, n[0].dial(ctx, "alice"), id), n[1].open(ctx, n[1].dial(ctx, "bob"), id)
+	check(t, alice.Unavailable(ctx, 1))
+	check(t, bob.Unavailable(ctx, 1))
+	for i := range 20 {
+		from, to := alice, bob
+		if i%2 == 1 {
+			from, to = bob, alice
+		}
+		h := must(from.Set(ctx, "price", int64(i)))
+		check(t, from.Acknowledged(ctx, h))
+		check(t, to.Has(ctx, h))
+	}
+	h := must(alice.Set(ctx, "large", string(make([]byte, 50_000)))) // more than a notification takes
+	check(t, bob.Has(ctx, h))
+	carol := n[1].open(ctx, n[1].dial(ctx, "carol"), id)
+	check(t, carol.Has(ctx, h))
+	n[0].down() // what it was told is on the other
+	h = must(bob.Set(ctx, "price", int64(100)))
+	check(t, carol.Has(ctx, h))
+}
+
+// mustBeOneLine fails the test unless the stores of all nodes hold the same changes
+// in the same order, all of these among them.
+func mustBeOneLine(t *testing.T, ctx context.Context, nodes []*running, id crdt.DocumentID, want []crdt.Hash) {
+	t.Helper()
+	first := must(nodes[0].store.Load(ctx, id)) // fails if there is a gap
+	for _, n := range nodes[1:] {
+		if st := must(n.store.Load(ctx, id)); !slices.Equal(st.Hashes, first.Hashes) {
+			t.Error("another node reads another order")
+		}
+	}
+	doc := crdt.NewDocument(crdt.Limits{})
+	if err := doc.Load(first.Chunks...); err != nil {
+		t.Errorf("what is stored does not load: %v", err)
+	}
+	for _, h := range want {
+		if !slices.Contains(first.Hashes, h) {
+			t.Errorf("change %s was acknowledged and is not stored", h)
+		}
+	}
+}
+
+// TestNodesAtOnce: many write to one document on several nodes at once. All of it is
+// acknowledged, everybody gets all of it, and nobody is cut off.
+func TestNodesAtOnce(t *testing.T) {
+	ctx := deadline(t)
+	n := startNodes(t, pgtest.Shared(t).Database(t), 3, server.Options{})
+	id := servertest.NewDocumentID()
+	const each = 25
+	var clients []*servertest.Client
+	var docs []*servertest.Document
+	for i := range 6 {
+		c := n[i%3].dial(ctx, "")
+		clients, docs = append(clients, c), append(docs, n[i%3].open(ctx, c, id))
+	}
+	all := make([][]crdt.Hash, len(docs))
+	var wg sync.WaitGroup
+	for i, d := range docs {
+		wg.Go(func() {
+			for k := range each {
+				h, err := d.Set(ctx, fmt.Sprint("key ", i), int64(k))
+				if err == nil && k%5 == 4 {
+					err = d.Acknowledged(ctx, h)
+				}
+				if err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+				all[i] = append(all[i], h)
+			}
+		})
+	}
+	wg.Wait()
+	want := slices.Concat(all...)
+	for i, d := range docs {
+		for _, h := range want {
+			if err := d.Has(ctx, h); err != nil {
+				t.Fatalf("client %d: %v; errors %q", i, err, clients[i].Errors())
+			}
+		}
+	}
+	for i, d := range docs {
+		for _, h := range all[i] {
+			check(t, d.Acknowledged(ctx, h))
+		}
+	}
+	mustBeOneLine(t, ctx, n, id, want)
+}
+
+// TestNodesShareATransaction: settings, picks, refusals and agreements are the same
+// on all nodes.
+func TestNodesShareATransaction(t *testing.T) {
+	ctx := deadline(t)
+	n := startNodes(t, pgtest.Shared(t).Database(t), 2, server.Options{Identify: server.DevIdentity})
+	here := n[0].agreedSale(ctx, `"parties": ["alice", "bob"], "policy": "lock"`, "alice", "bob")
+	carol := n[1].enter(ctx, "sale", servertest.Visitor{User: "carol"})
+	if s := n[1].transaction("GET", salePath, "", 200); !slices.Equal(s.Parties, []string{"alice", "bob"}) || s.Policy != string(presence.Lock) {
+		t.Errorf("on the other node: %+v", s)
+	}
+	check(t, here["alice"].Doc.Has(ctx, must(carol.Pick(ctx, "price", "130"))))
+	check(t, here["bob"].Doc.Has(ctx, here["alice"].Doc.Heads()[0]))
+	agreed := n[0].agree(ctx, here)
+	told := must(servertest.AwaitTold[*presence.Resolved](ctx, carol)).Resolution
+	if !sameResolution(told, agreed) {
+		t.Errorf("told on the other node of %+v, agreed %+v", told, agreed)
+	}
+	h := must(carol.Pick(ctx, "price", "140"))
+	check(t, carol.Wait(ctx, "the refusal", func() bool { return carol.RefusedLocked(h, presence.CodeSealed) }))
+	if s := n[1].transaction("GET", salePath, "", 200); s.Resolution == nil || !sameResolution(*s.Resolution, agreed) {
+		t.Errorf("shown on the other node: %+v", s.Resolution)
+	}
+	n[1].transaction("POST", hostPath, `{"id": "sale", "policy": "reopen"}`, 200)
+	for n[0].transaction("GET", salePath, "", 200).Policy != string(presence.Reopen) { // the other node has not told yet
+		time.Sleep(5 * time.Millisecond)
+	}
+	h = must(here["bob"].Pick(ctx, "price", "150"))
+	check(t, here["bob"].Doc.Acknowledged(ctx, h))
+}
+
+// TestNodesCreateAtOnce: a transaction that is created on all nodes at once is one,
+// and every request is answered.
+func TestNodesCreateAtOnce(t *testing.T) {
+	n := startNodes(t, pgtest.Shared(t).Database(t), 3, server.Options{Identify: server.DevIdentity})
+	for round := range 8 {
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		created := 0
+		for i, node := range n {
+			wg.Go(func() {
+				body := fmt.Sprintf(`{"id": "deal%d", "fields": {"field%d": {"label": "L", "required": true, "options": {}}}}`, round, i)
+				status, _, text := node.call("POST", hostPath, body)
+				if status != http.StatusOK && status != http.StatusCreated {
+					t.Errorf("node %d: %d %s", i, status, text)
+				}
+				mu.Lock()
+				if status == http.StatusCreated {
+					created++
+				}
+				mu.Unlock()
+			})
+		}
+		wg.Wait()
+		if created != 1 {
+			t.Errorf("round %d: %d times created", round, created)
+		}
+	}
+}
+
+// TestNodesRevoke: who is revoked on one node is gone from all.
+func TestNodesRevoke(t *testing.T) {
+	ctx := deadline(t)
+	n := startNodes(t, pgtest.Shared(t).Database(t), 2, server.Options{Identify: server.DevIdentity})
+	n[0].agreedSale(ctx, `"parties": ["alice", "bob"]`, "alice")
+	bob := n[1].enter(ctx, "sale", servertest.Visitor{User: "bob"})
+	status, _, text := n[0].call("POST", "/v1/revocations?user=holly&role=host", `{"user": "bob"}`)
+	if status != http.StatusCreated {
+		t.Fatalf("%d %s", status, text)
+	}
+	if _, err := bob.Ended(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNodesMiss: what is not heard, because the database cuts off those who listen,
+// comes nevertheless.
+func TestNodesMiss(t *testing.T) {
+	ctx := deadline(t)
+	pg := pgtest.Shared(t)
+	url := pg.Database(t)
+	n := startNodes(t, url, 2, server.Options{})
+	id := servertest.NewDocumentID()
+	alice, bob := n[0].open(ctx, n[0].dial(ctx, "alice"), id), n[1].open(ctx, n[1].dial(ctx, "bob"), id)
+	for i := range 5 {
+		pg.Exec(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()")
+		for k := range 5 {
+			h := must(alice.Set(ctx, "price", int64(10*i+k)))
+			check(t, bob.Has(ctx, h))
+		}
+	}
+}
+
+// TestNodesWithoutTheDatabase: while it is away nothing is acknowledged and what is
+// in memory is served; it is all stored when it is back.
+func TestNodesWithoutTheDatabase(t *testing.T) {
+	ctx := deadline(t)
+	pg := pgtest.Start(t, pgtest.Options{Durable: true})
+	n := startNodes(t, pg.Database(t), 2, server.Options{})
+	id := servertest.NewDocumentID()
+	alice, bob := n[0].open(ctx, n[0].dial(ctx, "alice"), id), n[1].open(ctx, n[1].dial(ctx, "bob"), id)
+	first := must(alice.Set(ctx, "price", int64(1)))
+	check(t, bob.Has(ctx, first))
+	pg.Kill(t)
+	h, other := must(alice.Set(ctx, "price", int64(2))), must(bob.Set(ctx, "other", int64(3)))
+	for n[0].store.Status() == nil || n[1].store.Status() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, r := range n {
+		if status, text := r.get("/readyz"); status != http.StatusServiceUnavailable {
+			t.Errorf("ready without a database: %d %s", status, text)
+		}
+	}
+	carol := n[0].open(ctx, n[0].dial(ctx, "carol"), id) // what is in memory is served
+	check(t, carol.Has(ctx, first))
+	if alice.IsAcknowledged(h) || bob.IsAcknowledged(other) {
+		t.Error("acknowledged without a database")
+	}
+	check(t, pg.Restart())
+	check(t, alice.Acknowledged(ctx, h))
+	check(t, bob.Acknowledged(ctx, other))
+	check(t, bob.Has(ctx, h))
+	check(t, alice.Has(ctx, other))
+	for _, r := range n {
+		if status, text := r.get("/readyz"); status != http.StatusOK {
+			t.Errorf("not ready: %d %s", status, text)
+		}
+	}
+	mustBeOneLine(t, ctx, n, id, []crdt.Hash{first, h, other})
+}
+
+// TestOneActorOnTwoNodes: a client that writes on two nodes as the same actor cannot
+// fork its line of changes.
+func TestOneActorOnTwoNodes(t *testing.T) {
+	ctx := deadline(t)
+	n := startNodes(t, pgtest.Shared(t).Database(t), 2, server.Options{Identify: server.DevIdentity})
+	n[0].agreedSale(ctx, `"parties": ["alice", "bob"]`, "alice")
+	for range 5 {
+		var sides []*servertest.Party
+		for _, r := range n {
+			p := r.enter(ctx, "sale", servertest.Visitor{User: "bob"})
+			sides = append(sides, p)
+		}
+		sides[1].Imitate(sides[0])
+		var hs [2]crdt.Hash
+		var wg sync.WaitGroup
+		for i, p := range sides {
+			wg.Go(func() { hs[i] = must(p.Pick(ctx, "price", fmt.Sprint(100+i))) })
+		}
+		wg.Wait()
+		good, bad := 0, 0
+		for i, p := range sides {
+			var acked bool
+			check(t, p.Wait(ctx, "an answer", func() bool {
+				acked = p.Doc.AcknowledgedLocked(hs[i])
+				return acked || p.RefusedLocked(hs[i], crdt.CodeSequence)
+			}))
+			if acked {
+				good++
+			} else {
+				bad++
+			}
+		}
+		if good != 1 || bad != 1 {
+			t.Errorf("%d were taken and %d refused", good, bad)
+		}
+	}
+	mustBeOneLine(t, ctx, n, transaction.ID("sale").Document(), nil)
+}
