@@ -221,9 +221,10 @@ func (w *writer) read(ctx context.Context, url string) (websocket.StatusCode, er
 	return 0, nil
 }
 
-// TestFaultDamagedLog damages the log beside the database of a killed server. SQLite
-// goes by what it says up to the damage: the server is back at an earlier commit, all
-// documents together, and what is missing comes again from those who have it.
+// TestFaultDamagedLog damages the log beside the database of a killed server, which
+// does not start then, and says what to do: SQLite would go by what the log says up to
+// the damage. Of a log that was cut nothing can be known: the server is back at an earlier
+// commit, all documents together, and what is missing comes again from those who have it.
 func TestFaultDamagedLog(t *testing.T) {
 	ctx := within(t, 5*time.Minute)
 	s := newSpecimen(t, ctx, os.Interrupt, os.Kill)
@@ -236,9 +237,9 @@ func TestFaultDamagedLog(t *testing.T) {
 	middle := header + len(wal)/frame/2*frame
 	all := []damage{
 		inLog("is as it was", func(wal []byte) []byte { return wal }),
-		inLog("its header", func(wal []byte) []byte { return flip(wal, 8*20) }),
+		inLog("its header must be refused", func(wal []byte) []byte { return flip(wal, 8*20) }),
 		inLog("is gone", func([]byte) []byte { return nil }),
-		inLog("a frame", func(wal []byte) []byte { return flip(wal, 8*(middle+1000)) }),
+		inLog("a frame must be refused", func(wal []byte) []byte { return flip(wal, 8*(middle+1000)) }),
 		inLog("cut between frames", func(wal []byte) []byte { return wal[:middle] }),
 		inLog("cut within a frame", func(wal []byte) []byte { return wal[:middle+1001] }),
 		inLog("ends in what is none", func(wal []byte) []byte { return append(slices.Clone(wal), make([]byte, 2*frame)...) }),
@@ -248,8 +249,21 @@ func TestFaultDamagedLog(t *testing.T) {
 		all = append(all, inLog(fmt.Sprintf("bit %d of byte %d", at%8, at/8), func(wal []byte) []byte { return flip(wal, at) }))
 	}
 	all[0].harmless, all[6].harmless = true, true
+	refused := 0
 	whole := s.stored(t, s.put(t, all[0]))
 	for _, d := range all {
+		if data := s.put(t, d); !d.harmless {
+			if p := newProcess(t, data); !p.start() {
+				refused++
+				p.mustRefuse(d.name, exitDamaged, "parley check --data "+data, "parley restore")
+				if out, code := parley(t, "", "check", "--data", data); code != exitDamaged {
+					t.Errorf("%s: parley check does not see it: exit %d: %s", d.name, code, out)
+				}
+				continue
+			} else if strings.Contains(d.name, "must be refused") {
+				t.Errorf("%s: it is served", d.name)
+			}
+		}
 		left := s.stored(t, s.put(t, d))
 		missing := 0
 		for i, hashes := range left {

@@ -24,11 +24,14 @@ const (
 	sqlSnapshot = "SELECT changes, heads, sha256, data FROM snapshot WHERE document = (SELECT key FROM document WHERE id = ?)"
 	sqlPack     = `SELECT sha256, data, (SELECT hash FROM change WHERE document = pack.document AND n = pack.changes)
 		FROM pack WHERE document = (SELECT key FROM document WHERE id = ?)`
-	sqlChanges   = "SELECT n, hash, chunk, user FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
-	sqlReceipts  = "SELECT hash, user, role, at FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n <= ? ORDER BY n"
-	sqlSettings  = "SELECT data FROM settings WHERE document = (SELECT key FROM document WHERE id = ?)"
-	sqlResolved  = "SELECT heads, data FROM resolution WHERE document = (SELECT key FROM document WHERE id = ?) ORDER BY n"
-	sqlCount     = "SELECT coalesce(max(n), 0) FROM change WHERE document = (SELECT key FROM document WHERE id = ?)"
+	sqlChanges  = "SELECT n, hash, chunk, user FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n > ? ORDER BY n"
+	sqlReceipts = "SELECT hash, user, role, at FROM change WHERE document = (SELECT key FROM document WHERE id = ?) AND n <= ? ORDER BY n"
+	sqlSettings = "SELECT data FROM settings WHERE document = (SELECT key FROM document WHERE id = ?)"
+	sqlResolved = "SELECT heads, data FROM resolution WHERE document = (SELECT key FROM document WHERE id = ?) ORDER BY n"
+	// By the order of commits, and by the index of hashes, which is another tree of pages.
+	sqlCount = `SELECT (SELECT coalesce(max(n), 0) FROM change WHERE document = key),
+		(SELECT count(*) FROM change INDEXED BY sqlite_autoindex_change_2 WHERE document = key)
+		FROM document WHERE id = ?`
 	sqlDocuments = `SELECT id, (SELECT coalesce(max(n), 0) FROM change WHERE change.document = document.key),
 		coalesce(snapshot.changes, 0), coalesce(length(snapshot.data), 0)
 		FROM document LEFT JOIN snapshot ON snapshot.document = document.key
@@ -263,12 +266,12 @@ func readHashes(b []byte) (hs []crdt.Hash) {
 
 // readChanges adds the changes that are not in st.
 func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) error {
-	count, err := c.integer(sqlCount, doc[:])
+	count, err := countChanges(c, doc)
 	if err != nil {
 		return err
 	}
 	known := st.First + len(st.Hashes)
-	more := max(0, int(count)-known)
+	more := max(0, count-known)
 	st.Hashes = slices.Grow(st.Hashes, more)
 	st.Chunks = slices.Grow(st.Chunks, more)
 	st.Users = slices.Grow(st.Users, more)
@@ -287,6 +290,22 @@ func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) 
 		st.Users = append(st.Users, v[3].(string))
 		return nil
 	}, sqlChanges, doc[:], int64(known))
+}
+
+// countChanges fails if a document's changes and their index are not as many.
+func countChanges(c *conn, doc crdt.DocumentID) (int, error) {
+	v, err := c.one(sqlCount, doc[:])
+	if err != nil {
+		return 0, err
+	}
+	if len(v) == 0 {
+		return 0, nil // it is not stored
+	}
+	n, ok := integers(v, 2)
+	if !ok || n[0] != n[1] {
+		return 0, &DamagedError{Document: doc}
+	}
+	return int(n[0]), nil
 }
 
 // Where things are in a chunk: Automerge's binary format, "Chunk Container".

@@ -20,6 +20,7 @@ import (
 type Reading struct {
 	conn    *conn
 	path    string // of the database
+	dir     string // that it is in; "": it is a backup
 	version int
 	backup  *Contents // what it said of itself when it was made; nil: no backup
 }
@@ -61,6 +62,9 @@ func readFolder(dir string) (*Reading, error) {
 	}
 	if err == nil && r.backup != nil {
 		return nil, errors.Join(&BackupError{Path: path}, r.Close())
+	}
+	if err == nil {
+		r.dir = dir
 	}
 	return r, err
 }
@@ -165,6 +169,11 @@ func (r *Reading) Integrity(ctx context.Context, quick bool) (complaints []strin
 	if size := fileSize(r.path); size%page != 0 { // SQLite takes what is missing for zeros
 		complaints = append(complaints, fmt.Sprintf("the file was cut: it ends within its page %d", size/page+1))
 	}
+	if said, err := r.log(); err != nil {
+		return complaints, r.failed(ctx, "check the database", err)
+	} else if said != "" {
+		complaints = append(complaints, said)
+	}
 	orphans := make(map[string]int)
 	err = r.conn.query(ctx, func(v []driver.Value) error {
 		orphans[fmt.Sprint(v[0])]++
@@ -178,6 +187,20 @@ func (r *Reading) Integrity(ctx context.Context, quick bool) (complaints []strin
 		return complaints, r.failed(ctx, "check the database", err)
 	}
 	return complaints, nil
+}
+
+// log says what is wrong with the log that a killed server has left. A server that
+// runs has looked at its own.
+func (r *Reading) log() (said string, err error) {
+	if r.dir == "" || isLocked(r.dir) {
+		return "", nil
+	}
+	err = checkLog(r.path)
+	var unreadable *UnreadableError
+	if errors.As(err, &unreadable) {
+		return unreadable.Error(), nil
+	}
+	return "", err
 }
 
 // failed tells a file that cannot be read from its being given up.

@@ -144,6 +144,9 @@ func Open(dir string, opt Options) (_ *Store, err error) {
 
 func (s *Store) open() error {
 	path := filepath.Join(s.dir, databaseName)
+	if err := checkLog(path); err != nil {
+		return fmt.Errorf("data folder %s: %w", s.dir, err)
+	}
 	version, err := s.identify(path)
 	if err != nil {
 		return err
@@ -208,8 +211,25 @@ func (s *Store) prepare(c *conn, version int) (storage string, err error) {
 	if err := migrate(c, version); err != nil {
 		return "", err
 	}
+	if _, err := c.exec(sqlBegin); err != nil { // so that what may not be written is known now
+		return "", err
+	}
+	if _, err := c.exec("ROLLBACK"); err != nil {
+		return "", err
+	}
+	switch lost, err := c.one(sqlUnfound); {
+	case err != nil:
+		return "", err
+	case lost != nil:
+		return "", &UnreadableError{Doing: "look for documents", Err: errors.New("their index is damaged")}
+	}
 	return storageID(c)
 }
+
+// sqlUnfound finds a document that its index does not lead to: it would be taken for one
+// that was never stored, and made again beside itself.
+const sqlUnfound = `SELECT 1 FROM document AS d NOT INDEXED WHERE NOT EXISTS
+	(SELECT 1 FROM document AS i INDEXED BY sqlite_autoindex_document_1 WHERE i.id = d.id AND i.key = d.key) LIMIT 1`
 
 // StorageID returns the store's own id, a random UUID that it got when it was
 // made: automerge-repo's storageId.
