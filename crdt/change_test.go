@@ -71,7 +71,7 @@ func TestValues(t *testing.T) {
 }
 
 func TestEmptyChange(t *testing.T) {
-	c := decoded(t, &Change{Actor: alice, Actors: []ActorID{alice}, Seq: 3, StartOp: 9, Extra: []byte("\x01\x02hi")})
+	c := decoded(t, &Change{Actor: alice, Actors: []ActorID{alice}, Seq: 1, StartOp: 9, Extra: []byte("\x01\x02hi")})
 	if c.NumOps() != 0 || c.MaxOp() != 8 || string(c.Extra) != "\x01\x02hi" {
 		t.Errorf("%d operations up to %d, extra %x", c.NumOps(), c.MaxOp(), c.Extra)
 	}

@@ -226,16 +226,17 @@ func TestTablesBehind(t *testing.T) {
 // TestPastOfEmptyChange checks that an operation is not taken for one of the
 // change without operations before it, which begins at the same counter.
 func TestPastOfEmptyChange(t *testing.T) {
+	const next = firstOps + 1
 	d, first, _ := fixtureDocument(t, Limits{})
-	empty := decoded(t, &Change{Actor: carol, Actors: []ActorID{carol}, Seq: 1, StartOp: 50, Deps: []Hash{first.Hash}})
+	empty := decoded(t, &Change{Actor: carol, Actors: []ActorID{carol}, Seq: 1, StartOp: next, Deps: []Hash{first.Hash}})
 	mustAdd(t, d, empty)
 	mustAdd(t, d, decoded(t, &Change{
-		Actor: carol, Actors: []ActorID{carol}, Seq: 2, StartOp: 50, Deps: []Hash{empty.Hash},
+		Actor: carol, Actors: []ActorID{carol}, Seq: 2, StartOp: next, Deps: []Hash{empty.Hash},
 		Ops: []Op{{Action: MakeMap, Keyed: true, Key: "hers"}},
 	}))
 	c := decoded(t, &Change{
 		Actor: "new", Actors: []ActorID{"new", carol}, Seq: 1, StartOp: 60, Deps: []Hash{empty.Hash},
-		Ops: []Op{{Action: Put, Keyed: true, Object: his(50)}},
+		Ops: []Op{{Action: Put, Keyed: true, Object: his(next)}},
 	})
 	if o := d.Add(c); o.Status != Refused || o.Refusal.Code != CodeUnknownObject {
 		t.Errorf("on an object made after its past: status %d, %v", o.Status, o.Refusal)
