@@ -30,7 +30,7 @@ const (
 	sqlResolved = "SELECT heads, data FROM resolution WHERE document = (SELECT key FROM document WHERE id = ?) ORDER BY n"
 	// By the order of commits, and by the index of hashes, which is another tree of pages.
 	sqlCount = `SELECT (SELECT coalesce(max(n), 0) FROM change WHERE document = key),
-		(SELECT count(*) FROM change INDEXED BY sqlite_autoindex_change_2 WHERE document = key)
+		(SELECT count(*) FROM change INDEXED BY sqlite_autoindex_change_2 WHERE document = key AND n > ?)
 		FROM document WHERE id = ?`
 	sqlDocuments = `SELECT id, (SELECT coalesce(max(n), 0) FROM change WHERE change.document = document.key),
 		coalesce(snapshot.changes, 0), coalesce(length(snapshot.data), 0)
@@ -266,12 +266,11 @@ func readHashes(b []byte) (hs []crdt.Hash) {
 
 // readChanges adds the changes that are not in st.
 func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) error {
-	count, err := countChanges(c, doc)
+	known := st.First + len(st.Hashes)
+	more, err := countChanges(c, doc, known)
 	if err != nil {
 		return err
 	}
-	known := st.First + len(st.Hashes)
-	more := max(0, count-known)
 	st.Hashes = slices.Grow(st.Hashes, more)
 	st.Chunks = slices.Grow(st.Chunks, more)
 	st.Users = slices.Grow(st.Users, more)
@@ -292,9 +291,10 @@ func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) 
 	}, sqlChanges, doc[:], int64(known))
 }
 
-// countChanges fails if a document's changes and their index are not as many.
-func countChanges(c *conn, doc crdt.DocumentID) (int, error) {
-	v, err := c.one(sqlCount, doc[:])
+// countChanges returns how many changes a document has after the first known. It
+// fails if they and their index are not as many.
+func countChanges(c *conn, doc crdt.DocumentID, known int) (int, error) {
+	v, err := c.one(sqlCount, int64(known), doc[:])
 	if err != nil {
 		return 0, err
 	}
@@ -302,10 +302,14 @@ func countChanges(c *conn, doc crdt.DocumentID) (int, error) {
 		return 0, nil // it is not stored
 	}
 	n, ok := integers(v, 2)
-	if !ok || n[0] != n[1] {
+	more := int64(0)
+	if ok {
+		more = max(0, n[0]-int64(known))
+	}
+	if !ok || more != n[1] {
 		return 0, &DamagedError{Document: doc}
 	}
-	return int(n[0]), nil
+	return int(more), nil
 }
 
 // Where things are in a chunk: Automerge's binary format, "Chunk Container".
