@@ -30,8 +30,12 @@ const (
 	sqlResolved = "SELECT heads, data FROM resolution WHERE document = (SELECT key FROM document WHERE id = ?) ORDER BY n"
 	// By the order of commits, and by the index of hashes, which is another tree of pages.
 	sqlCount = `SELECT (SELECT coalesce(max(n), 0) FROM change WHERE document = key),
-		(SELECT count(*) FROM change INDEXED BY sqlite_autoindex_change_2 WHERE document = key AND n > ?)
+		(SELECT count(*) FROM change INDEXED BY sqlite_autoindex_change_2 WHERE document = key)
 		FROM document WHERE id = ?`
+	// The same after the first few, which takes a look at each change.
+	sqlCountSince = `SELECT (SELECT coalesce(max(n), 0) FROM change WHERE document = key) - ?1,
+		(SELECT count(*) FROM change INDEXED BY sqlite_autoindex_change_2 WHERE document = key AND n > ?1)
+		FROM document WHERE id = ?2`
 	sqlDocuments = `SELECT id, (SELECT coalesce(max(n), 0) FROM change WHERE change.document = document.key),
 		coalesce(snapshot.changes, 0), coalesce(length(snapshot.data), 0)
 		FROM document LEFT JOIN snapshot ON snapshot.document = document.key
@@ -294,7 +298,7 @@ func readChanges(ctx context.Context, c *conn, doc crdt.DocumentID, st *Stored) 
 // countChanges returns how many changes a document has after the first known. It
 // fails if they and their index are not as many.
 func countChanges(c *conn, doc crdt.DocumentID, known int) (int, error) {
-	v, err := c.one(sqlCount, int64(known), doc[:])
+	v, err := c.one(sqlCount, doc[:])
 	if err != nil {
 		return 0, err
 	}
@@ -302,14 +306,16 @@ func countChanges(c *conn, doc crdt.DocumentID, known int) (int, error) {
 		return 0, nil // it is not stored
 	}
 	n, ok := integers(v, 2)
-	more := int64(0)
-	if ok {
-		more = max(0, n[0]-int64(known))
+	if ok && n[0] == n[1] {
+		return max(0, int(n[0])-known), nil
 	}
-	if !ok || more != n[1] {
+	if v, err = c.one(sqlCountSince, int64(known), doc[:]); err != nil {
+		return 0, err
+	}
+	if n, ok = integers(v, 2); !ok || max(0, n[0]) != n[1] {
 		return 0, &DamagedError{Document: doc}
 	}
-	return int(more), nil
+	return int(n[1]), nil
 }
 
 // Where things are in a chunk: Automerge's binary format, "Chunk Container".
