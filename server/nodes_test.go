@@ -291,3 +291,33 @@ func TestOneActorOnTwoNodes(t *testing.T) {
 	}
 	mustBeOneLine(t, ctx, n, transaction.ID("sale").Document(), nil)
 }
+
+// BenchmarkNodes measures how soon a change that was made on one node is acknowledged
+// there, and there on another, one change at a time.
+func BenchmarkNodes(b *testing.B) {
+	ctx := context.Background()
+	pg := pgtest.Start(b, pgtest.Options{Durable: true})
+	n := startNodes(b, pg.Database(b), 2, server.Options{})
+	id := servertest.NewDocumentID()
+	alice, bob := n[0].open(ctx, n[0].dial(ctx, "alice"), id), n[1].open(ctx, n[1].dial(ctx, "bob"), id)
+	check(b, bob.Unavailable(ctx, 1))
+	var acked, seen []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		h := must(alice.Set(ctx, "price", began.UnixNano()))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if bob.Has(ctx, h) == nil {
+				seen = append(seen, time.Since(began))
+			}
+		})
+		check(b, alice.Acknowledged(ctx, h))
+		acked = append(acked, time.Since(began))
+		wg.Wait()
+	}
+	for name, list := range map[string][]time.Duration{"acked": acked, "seen": seen} {
+		slices.Sort(list)
+		b.ReportMetric(float64(list[len(list)/2].Microseconds())/1e3, name+"-p50-ms")
+		b.ReportMetric(float64(list[len(list)*99/100].Microseconds())/1e3, name+"-p99-ms")
+	}
+}

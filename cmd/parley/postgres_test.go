@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"parley/crdt"
+	"parley/server/servertest"
 	"parley/server/store/pgtest"
 )
 
@@ -111,4 +117,68 @@ func TestMigrateIntoPostgres(t *testing.T) {
 	if said := migrate(exitUsage, "--data", other, "--store", url); !strings.Contains(said, "holds another store") {
 		t.Errorf("into another's: %s", said)
 	}
+}
+
+// writeTo is a client that writes until its connection ends, and knows what was
+// acknowledged.
+func writeTo(ctx context.Context, p *process, id crdt.DocumentID, n int) (acked []crdt.Hash) {
+	c, err := servertest.Dial(ctx, p.url, "")
+	if err != nil {
+		return nil
+	}
+	defer c.CloseNow()
+	d, err := c.Open(ctx, id)
+	for i := 0; err == nil && i < n; i++ {
+		var h crdt.Hash
+		if h, err = d.Set(ctx, "key", int64(i)); err == nil {
+			err = d.Acknowledged(ctx, h)
+		}
+		if err == nil {
+			acked = append(acked, h)
+		}
+	}
+	return acked
+}
+
+// TestKilledServers: of two servers that share a database and a document, one is
+// killed again and again; whatever either has acknowledged is there.
+func TestKilledServers(t *testing.T) {
+	ctx := within(t, 60*time.Second)
+	url := pgtest.Shared(t).Database(t)
+	first, second := t.TempDir(), t.TempDir()
+	stays := serve(t, first, "--store", url)
+	key, err := os.ReadFile(filepath.Join(first, keyFile))
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(second, keyFile), key, 0o600))
+	id := servertest.NewDocumentID()
+	var mu sync.Mutex
+	var acked []crdt.Hash
+	add := func(hs []crdt.Hash) {
+		mu.Lock()
+		acked = append(acked, hs...)
+		mu.Unlock()
+	}
+	for range 3 {
+		p := serve(t, second, "--store", url)
+		var wg sync.WaitGroup
+		wg.Go(func() { add(writeTo(ctx, stays, id, 15)) })
+		for range 2 {
+			wg.Go(func() { add(writeTo(ctx, p, id, 1000)) })
+		}
+		time.Sleep(time.Duration(100+rand.IntN(300)) * time.Millisecond)
+		_ = p.kill()
+		wg.Wait()
+	}
+	if len(acked) < 3*15 {
+		t.Errorf("only %d changes were acknowledged: the server that stayed did not go on", len(acked))
+	}
+	c, err := servertest.Dial(ctx, stays.url, "")
+	check(t, err)
+	defer c.CloseNow()
+	d, err := c.Open(ctx, id)
+	check(t, err)
+	for _, h := range acked {
+		check(t, d.Has(ctx, h))
+	}
+	t.Logf("%d acknowledged", len(acked))
 }

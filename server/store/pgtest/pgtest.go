@@ -247,9 +247,30 @@ func (s *Server) Exec(t testing.TB, url, sql string) {
 	}
 }
 
-// Kill ends the server as a crash does, and waits until its processes are gone. It
-// is started again by Restart.
-func (s *Server) Kill(t testing.TB) {
+// CPU is what the server's processes have used, as far as they live; Linux tells.
+func (s *Server) CPU(t testing.TB) (used time.Duration) {
+	t.Helper()
+	pid := s.pid(t)
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(b), ") ") // what follows the name: state, parent, and so on
+		f := strings.Fields(rest)
+		if len(f) < 13 || f[1] != strconv.Itoa(pid) {
+			continue
+		}
+		user, _ := strconv.Atoi(f[11])
+		kernel, _ := strconv.Atoi(f[12])
+		used += time.Duration(user+kernel) * 10 * time.Millisecond // of the kernel's ticks
+	}
+	return used
+}
+
+// pid is the first process's.
+func (s *Server) pid(t testing.TB) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
 	if err != nil {
@@ -260,7 +281,14 @@ func (s *Server) Kill(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	return pid
+}
+
+// Kill ends the server as a crash does, and waits until its processes are gone. It
+// is started again by Restart.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	if err := syscall.Kill(s.pid(t), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	_ = s.stdin.Close()
