@@ -76,7 +76,11 @@ func (s *Server) refusalOf(err error) error {
 // back.
 func (s *Server) know(r *http.Request) (Identity, error) {
 	who, err := s.opt.Identify(r)
-	if err == nil && s.revoked.cover(who, s.opt.Now()) {
+	switch {
+	case err != nil:
+	case strings.ContainsRune(who.User, 0):
+		err = errors.New("a user's id may not hold the character NUL: not every database keeps it")
+	case s.revoked.cover(who, s.opt.Now()):
 		err = identity.ErrRevoked
 	}
 	return who, err

@@ -623,3 +623,21 @@ func TestOrigins(t *testing.T) {
 		o.connect(ctx, token).CloseNow()
 	})
 }
+
+// TestNoNulInAUser: PostgreSQL keeps none in a text, so that what such a user brings
+// could never be stored.
+func TestNoNulInAUser(t *testing.T) {
+	r := start(t, server.Options{Identify: server.DevIdentity})
+	for _, c := range []struct {
+		method, path, body string
+		want               int
+	}{
+		{"GET", "/v1/transactions/sale?user=a%00b", "", http.StatusUnauthorized},
+		{"POST", "/v1/revocations?user=holly&role=host", `{"user": "a\u0000b"}`, http.StatusBadRequest},
+		{"POST", "/v1/revocations?user=holly&role=host", `{"token": "\u0000"}`, http.StatusBadRequest},
+	} {
+		if status, _, text := r.call(c.method, c.path, c.body); status != c.want || !strings.Contains(string(text), "NUL") {
+			t.Errorf("%s %s: %d %s", c.method, c.path, status, text)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -183,6 +184,8 @@ func readRevocation(r *http.Request, now time.Time) (store.Revocation, error) {
 		return revocation, badRequest(`say whom or what to revoke: "user", "token" (its jti), or both`)
 	case max(len(body.User), len(body.Token)) > maxUser:
 		return revocation, badRequest("user and token may have at most %d bytes; token is its id (jti)", maxUser)
+	case strings.ContainsRune(body.User+body.Token, 0):
+		return revocation, badRequest("user and token may not hold the character NUL: nobody is called so")
 	case body.At != 0 || body.By != "":
 		return revocation, badRequest(`"at" and "by" are the server's to say`)
 	case body.Until != nil && revocation.Until <= revocation.At:
