@@ -13,10 +13,11 @@ import (
 	"parley/sync/session"
 )
 
+// compareEvery is how often what is open is compared with what is stored, whatever
+// was heard of other nodes: what got lost on the way is no later than that.
+var compareEvery = 10 * time.Second // tests change it
+
 const (
-	// compareEvery is how often what is open is compared with what is stored, whatever
-	// was heard of other nodes: what got lost on the way is no later than that.
-	compareEvery = 10 * time.Second
 	// newerWithin is how long a document waits for what it lacks.
 	newerWithin = 5 * time.Second
 	// comparedAtOnce is how many documents one question is about.
@@ -213,6 +214,11 @@ func (d *document) learn(st *store.Stored) {
 	if err != nil {
 		d.drop(err, "the document could not be read: please come back")
 		return
+	}
+	if news.Overtaken {
+		for i := range d.arrivals { // what they brought stands behind the news now
+			d.arrivals[i].upTo = min(d.arrivals[i].upTo+len(news.Changes), d.length())
+		}
 	}
 	d.considerSnapshot(false)
 }

@@ -18,9 +18,14 @@ import (
 	"parley/sync/presence"
 )
 
+// comparing is how often they compare, but for a test of that: never, so that all
+// that they know they have heard.
+var comparing = time.Hour
+
 // startNodes starts servers over one database.
 func startNodes(t testing.TB, url string, n int, opt server.Options) (nodes []*running) {
 	t.Helper()
+	t.Cleanup(server.CompareEvery(comparing)) // after the servers have ended
 	for range n {
 		r := &running{t: t, pg: url, log: io.Discard}
 		r.up(opt)
@@ -32,7 +37,7 @@ func startNodes(t testing.TB, url string, n int, opt server.Options) (nodes []*r
 
 func TestNodesShareADocument(t *testing.T) {
 	ctx := deadline(t)
-	n := startNodes(t, pgtest.Shared(t).Database(t), 2, server.Options{})
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 2, server.Options{})
 	id := servertest.NewDocumentID()
 	alice, bob := n[0].open(ctx, n[0].dial(ctx, "alice"), id), n[1].open(ctx, n[1].dial(ctx, "bob"), id)
 	check(t, alice.Unavailable(ctx, 1))
@@ -80,7 +85,7 @@ func mustBeOneLine(t *testing.T, ctx context.Context, nodes []*running, id crdt.
 // acknowledged, everybody gets all of it, and nobody is cut off.
 func TestNodesAtOnce(t *testing.T) {
 	ctx := deadline(t)
-	n := startNodes(t, pgtest.Shared(t).Database(t), 3, server.Options{})
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 3, server.Options{})
 	id := servertest.NewDocumentID()
 	const each = 25
 	var clients []*servertest.Client
@@ -127,7 +132,7 @@ func TestNodesAtOnce(t *testing.T) {
 // on all nodes.
 func TestNodesShareATransaction(t *testing.T) {
 	ctx := deadline(t)
-	n := startNodes(t, pgtest.Shared(t).Database(t), 2, server.Options{Identify: server.DevIdentity})
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 2, server.Options{Identify: server.DevIdentity})
 	here := n[0].agreedSale(ctx, `"parties": ["alice", "bob"], "policy": "lock"`, "alice", "bob")
 	carol := n[1].enter(ctx, "sale", servertest.Visitor{User: "carol"})
 	if s := n[1].transaction("GET", salePath, "", 200); !slices.Equal(s.Parties, []string{"alice", "bob"}) || s.Policy != string(presence.Lock) {
@@ -156,7 +161,7 @@ func TestNodesShareATransaction(t *testing.T) {
 // TestNodesCreateAtOnce: a transaction that is created on all nodes at once is one,
 // and every request is answered.
 func TestNodesCreateAtOnce(t *testing.T) {
-	n := startNodes(t, pgtest.Shared(t).Database(t), 3, server.Options{Identify: server.DevIdentity})
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 3, server.Options{Identify: server.DevIdentity})
 	for round := range 8 {
 		var wg sync.WaitGroup
 		var mu sync.Mutex
@@ -185,7 +190,7 @@ func TestNodesCreateAtOnce(t *testing.T) {
 // TestNodesRevoke: who is revoked on one node is gone from all.
 func TestNodesRevoke(t *testing.T) {
 	ctx := deadline(t)
-	n := startNodes(t, pgtest.Shared(t).Database(t), 2, server.Options{Identify: server.DevIdentity})
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 2, server.Options{Identify: server.DevIdentity})
 	n[0].agreedSale(ctx, `"parties": ["alice", "bob"]`, "alice")
 	bob := n[1].enter(ctx, "sale", servertest.Visitor{User: "bob"})
 	status, _, text := n[0].call("POST", "/v1/revocations?user=holly&role=host", `{"user": "bob"}`)
@@ -213,6 +218,24 @@ func TestNodesMiss(t *testing.T) {
 			check(t, bob.Has(ctx, h))
 		}
 	}
+}
+
+// TestNodesCompare: what nobody tells of is found by comparing.
+func TestNodesCompare(t *testing.T) {
+	comparing = 50 * time.Millisecond
+	defer func() { comparing = time.Hour }()
+	ctx := deadline(t)
+	pg := pgtest.Shared(t)
+	url := pg.Schema(t)
+	n := startNodes(t, url, 1, server.Options{})
+	from, to := servertest.NewDocumentID(), servertest.NewDocumentID()
+	alice, bob := n[0].open(ctx, n[0].dial(ctx, "alice"), from), n[0].open(ctx, n[0].dial(ctx, "bob"), to)
+	check(t, bob.Unavailable(ctx, 1))
+	h := must(alice.Set(ctx, "price", int64(1)))
+	check(t, alice.Acknowledged(ctx, h))
+	pg.Exec(t, url, fmt.Sprintf(`WITH d AS (INSERT INTO document (id, changes) VALUES ('\x%x', 1) RETURNING key)
+		INSERT INTO change SELECT d.key, n, hash, chunk, username, role, at FROM change, d`, to[:]))
+	check(t, bob.Has(ctx, h))
 }
 
 // TestNodesWithoutTheDatabase: while it is away nothing is acknowledged and what is
@@ -257,7 +280,7 @@ func TestNodesWithoutTheDatabase(t *testing.T) {
 // fork its line of changes.
 func TestOneActorOnTwoNodes(t *testing.T) {
 	ctx := deadline(t)
-	n := startNodes(t, pgtest.Shared(t).Database(t), 2, server.Options{Identify: server.DevIdentity})
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 2, server.Options{Identify: server.DevIdentity})
 	n[0].agreedSale(ctx, `"parties": ["alice", "bob"]`, "alice")
 	for range 5 {
 		var sides []*servertest.Party

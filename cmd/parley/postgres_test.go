@@ -42,7 +42,7 @@ func asHost(t *testing.T, p *process, args ...string) string {
 // TestServeFromPostgres: a server on another machine goes on where one was killed,
 // with the same key.
 func TestServeFromPostgres(t *testing.T) {
-	url := pgtest.Shared(t).Database(t)
+	url := pgtest.Shared(t).Schema(t)
 	url = strings.Replace(url, "parley@", "parley:hunter2secret@", 1)
 	first, second := t.TempDir(), t.TempDir()
 	p := serve(t, first, "--store", url)
@@ -84,7 +84,7 @@ func TestStoreIsNoURL(t *testing.T) {
 
 // TestMigrateIntoPostgres: a server goes on from its folder's copy, with the same key.
 func TestMigrateIntoPostgres(t *testing.T) {
-	url := pgtest.Shared(t).Database(t)
+	url := pgtest.Shared(t).Schema(t)
 	dir := t.TempDir()
 	p := serve(t, dir)
 	asHost(t, p, "open", "sample", "--fields", "../../testdata/sample.json")
@@ -144,7 +144,7 @@ func writeTo(ctx context.Context, p *process, id crdt.DocumentID, n int) (acked 
 // killed again and again; whatever either has acknowledged is there.
 func TestKilledServers(t *testing.T) {
 	ctx := within(t, 60*time.Second)
-	url := pgtest.Shared(t).Database(t)
+	url := pgtest.Shared(t).Schema(t)
 	first, second := t.TempDir(), t.TempDir()
 	stays := serve(t, first, "--store", url)
 	key, err := os.ReadFile(filepath.Join(first, keyFile))

@@ -232,6 +232,15 @@ func (s *Server) Database(t testing.TB) string {
 	return s.URL(name)
 }
 
+// Schema makes a new, empty schema in a database that tests share, and returns a URL
+// that leads there. It takes a tenth of the time that a database takes.
+func (s *Server) Schema(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("schema%d", s.lastDB.Add(1))
+	s.Exec(t, s.URL("postgres"), "CREATE SCHEMA "+name)
+	return s.URL("postgres") + "&search_path=" + name
+}
+
 // Exec runs SQL as the database's owner.
 func (s *Server) Exec(t testing.TB, url, sql string) {
 	t.Helper()

@@ -255,7 +255,7 @@ func writeAndKill(t *testing.T, url string, writer int, l *ledger) {
 // the others for longer than the database allows.
 func TestFrozenNode(t *testing.T) {
 	pg := pgtest.Shared(t)
-	url := pg.Database(t)
+	url := pg.Schema(t)
 	s := open(t, url)
 	a := storetest.Changes(0, 2)
 	storetest.MustPut(t, s, storetest.Document(1), a[0])

@@ -61,7 +61,7 @@ func (h *hears) until(t *testing.T, what string, cond func() bool) {
 // TestFollow: a store tells what others commit, and nothing of its own.
 func TestFollow(t *testing.T) {
 	pg := pgtest.Shared(t)
-	url := pg.Database(t)
+	url := pg.Schema(t)
 	s, other := open(t, url), open(t, url)
 	h := newHears()
 	s.Follow(h)
@@ -104,7 +104,7 @@ func TestFollow(t *testing.T) {
 // TestOneCommitNotifiesOnce: what many documents get in one commit is told in few
 // notifications.
 func TestOneCommitNotifiesOnce(t *testing.T) {
-	url := pgtest.Shared(t).Database(t)
+	url := pgtest.Shared(t).Schema(t)
 	s := open(t, url)
 	c, err := pgx.Connect(t.Context(), url)
 	if err != nil {

@@ -62,7 +62,7 @@ func migrate(dir, url string) (*postgres.Migrated, error) {
 }
 
 func TestMigrate(t *testing.T) {
-	url := pgtest.Shared(t).Database(t)
+	url := pgtest.Shared(t).Schema(t)
 	dir := folder(t, 8)
 	first, err := migrate(dir, url)
 	if err != nil {
@@ -116,11 +116,11 @@ func TestMigrateRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
-	url := pg.Database(t)
+	url := pg.Schema(t)
 	storetest.MustPut(t, open(t, url), storetest.Document(1), storetest.Changes(0, 1)...)
 	check("another store", url, dir, "holds another store")
 
-	url = pg.Database(t)
+	url = pg.Schema(t)
 	if _, err := migrate(dir, url); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestMigrateRefuses(t *testing.T) {
 	storetest.MustPut(t, s, storetest.Document(9), storetest.Changes(0, 1)...)
 	check("a document more", url, dir, "1 changes in the database and 0 in the folder")
 
-	url = pg.Database(t)
+	url = pg.Schema(t)
 	if _, err := migrate(dir, url); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestMigrateRefuses(t *testing.T) {
 	storetest.MustPut(t, s, storetest.Document(1), storetest.Changes(90, 1)...)
 	check("a change more", url, dir, "changes in the database and")
 
-	url = pg.Database(t)
+	url = pg.Schema(t)
 	if _, err := migrate(dir, url); err != nil {
 		t.Fatal(err)
 	}
@@ -146,14 +146,14 @@ func TestMigrateRefuses(t *testing.T) {
 	check("another receipt", url, dir, "is another in the database")
 
 	missing := filepath.Join(t.TempDir(), "missing")
-	if _, err := migrate(missing, pg.Database(t)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := migrate(missing, pg.Schema(t)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a folder: %v", err)
 	}
 	open, err := store.Open(dir, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	check("a folder in use", pg.Database(t), dir, "is in use by process")
+	check("a folder in use", pg.Schema(t), dir, "is in use by process")
 	if err := open.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestMigrateRefuses(t *testing.T) {
 // TestMigrateGoesOn: one that was killed is gone on with, and until it is done no
 // server takes what is there.
 func TestMigrateGoesOn(t *testing.T) {
-	url := pgtest.Shared(t).Database(t)
+	url := pgtest.Shared(t).Schema(t)
 	dir := folder(t, 40)
 	killed := 0
 	for wait := 60 * time.Millisecond; killed < 3; wait += 60 * time.Millisecond {

@@ -54,17 +54,17 @@ func open(t testing.TB, url string) *store.Store {
 	return s
 }
 
-func (d database) Rounds() int { return 12 }
+func (d database) Rounds() int { return 8 }
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) storetest.Place {
-		return database{pgtest.Shared(t).Database(t)}
+		return database{pgtest.Shared(t).Schema(t)}
 	})
 }
 
 func TestSharedStore(t *testing.T) {
 	storetest.RunShared(t, func(t testing.TB) storetest.Place {
-		return database{pgtest.Shared(t).Database(t)}
+		return database{pgtest.Shared(t).Schema(t)}
 	})
 }
 

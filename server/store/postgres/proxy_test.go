@@ -145,7 +145,7 @@ func TestLostAnswer(t *testing.T) {
 }
 
 func testLostAnswer(t *testing.T, cut string) {
-	url := pgtest.Shared(t).Database(t)
+	url := pgtest.Shared(t).Schema(t)
 	p, via := through(t, url)
 	s, direct := open(t, via), open(t, url)
 	doc, a := storetest.Document(1), storetest.Changes(0, 8)

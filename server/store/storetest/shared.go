@@ -52,6 +52,7 @@ func testBehind(t *testing.T, p Place) {
 		"changes":         {Base: at(2, 1, 1), Changes: a[4:5]},
 		"changes ahead":   {Base: at(4, 1, 1), Changes: a[4:5]},
 		"part of it":      {Base: at(2, 1, 1), Changes: a[2:4]},
+		"elsewhere":       {Base: at(1, 0, 0), Changes: a[2:3]},
 		"old settings":    {Base: at(3, 0, 1), Changes: a[4:5]},
 		"settings":        {Base: at(3, 0, 1), Settings: []byte("t")},
 		"old resolutions": {Base: at(3, 1, 0), Changes: a[4:5]},
@@ -298,7 +299,7 @@ func testRevokedBySeveral(t *testing.T, p Place) {
 		wg.Go(func() {
 			for k := range each {
 				r := &store.Revocation{User: fmt.Sprintf("%d of %d", k, i), At: int64(k), By: "host"}
-				if err := Append(s, store.Batch{Document: Document(0), Changes: Changes(i*each+k, 1), Revocation: r}); err != nil {
+				if err := Append(s, store.Batch{Revocation: r}); err != nil {
 					t.Errorf("revoke: %v", err)
 				}
 			}
