@@ -1,7 +1,7 @@
 // A user's copy of a transaction's document: what is kept of it here, and what of
 // it the server is known to have. It sends nothing.
 import * as A from "@automerge/automerge/slim"
-import { build, changesSince, edited, genesis, headsOf, sameHeads, withDependents, type Doc, type Edit } from "./document.js"
+import { build, changesSince, edited, genesis, hasAll, headsOf, sameHeads, withDependents, type Doc, type Edit } from "./document.js"
 import { History } from "./history.js"
 import { PickError, type Because, type Event, type View } from "./state.js"
 import type { Store } from "./storage.js"
@@ -164,7 +164,7 @@ export class Replica {
   }
 
   has(heads: readonly string[]): boolean {
-    return A.hasHeads(this.#doc, [...heads])
+    return hasAll(this.#doc, heads)
   }
 
   /** contains says whether a change is part of what is at heads. */
@@ -199,7 +199,7 @@ export class Replica {
   }
 
   at(heads: readonly string[]): View | undefined {
-    return viewAt(this.#doc, heads)
+    return viewAt(this.#doc, heads, this.#view)
   }
 
   /**
@@ -266,7 +266,8 @@ export class Replica {
 
   // keep shows and stores the changes that are new in the document.
   #keep(changes: readonly string[]): Promise<void> {
-    this.#view = viewAfter(this.#doc, this.#view, this.#history.touched(this.#doc, changes))
+    const isFirst = this.#view.fields.length === 0 // then all is to be read, whatever was touched
+    this.#view = viewAfter(this.#doc, this.#view, isFirst ? undefined : this.#history.touched(this.#doc, changes))
     const chunk = A.saveSince(this.#doc, this.#stored)
     this.#stored = A.getHeads(this.#doc)
     return this.#write(store => store.append(chunk, () => A.save(this.#doc)))

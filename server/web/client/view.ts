@@ -1,6 +1,6 @@
 // What a document says, now or at some heads.
 import * as A from "@automerge/automerge/slim"
-import { byName, compareOps, fieldsId, headsOf, sameHeads, selectionsId, type Doc } from "./document.js"
+import { byName, compareOps, fieldsId, hasAll, headsOf, sameHeads, selectionsId, type Doc } from "./document.js"
 import type { Field, Pick, Selection, Value, View } from "./state.js"
 
 /**
@@ -11,6 +11,8 @@ import type { Field, Pick, Selection, Value, View } from "./state.js"
 export type Engine = ReturnType<typeof A.getBackend>
 
 export const engineOf = (doc: Doc): Engine => A.getBackend(doc)
+
+const many = 50 // fields, of which it is worth reading all there are
 
 export const nothing: View = Object.freeze({
   heads: Object.freeze([]), fields: Object.freeze([]), selections: Object.freeze(Object.create(null)),
@@ -24,11 +26,11 @@ export const viewOf = (doc: Doc, last: View = nothing): View => viewWith(engineO
 export const viewAfter = (doc: Doc, last: View, touched: Touched | undefined): View =>
   viewWith(engineOf(doc), headsOf(doc), last, touched)
 
-/** viewAt reads what a document said at heads; undefined if they are not there. */
-export function viewAt(doc: Doc, heads: readonly string[]): View | undefined {
-  if (heads.length === 0 || !heads.every(head => /^[0-9a-f]{64}$/.test(head)) || !A.hasHeads(doc, [...heads])) return undefined
+/** viewAt reads what a document said at heads, as viewOf does; undefined if they are not there. */
+export function viewAt(doc: Doc, heads: readonly string[], last: View = nothing): View | undefined {
+  if (heads.length === 0 || !heads.every(head => /^[0-9a-f]{64}$/.test(head)) || !hasAll(doc, heads)) return undefined
   const at = newest(doc, heads)
-  return viewWith(engineOf(doc), at, nothing, undefined, [...at])
+  return viewWith(engineOf(doc), at, last, undefined, [...at])
 }
 
 // newest leaves out heads that others of them build on.
@@ -67,7 +69,8 @@ export function placeOf(engine: Engine, op: A.DecodedChange["ops"][number], head
 function viewWith(engine: Engine, heads: readonly string[], last: View, touched?: Touched, at?: A.Heads): View {
   const fieldNames = touched?.fields ?? new Set([...last.fields.map(f => f.name), ...engine.keys(fieldsId, at)])
   const selectionNames = touched?.selections ?? new Set([...Object.keys(last.selections), ...engine.keys(selectionsId, at)])
-  const fields = fieldsAfter(last.fields, fieldNames, name => fieldOf(engine, name, at))
+  const all = fieldNames.size > many ? allFields(engine, at) : undefined
+  const fields = fieldsAfter(last.fields, fieldNames, name => (all ? all.get(name) : fieldOf(engine, name, at)))
   const selections = selectionsAfter(last.selections, selectionNames, name => selectionOf(engine, name, at))
   const same = fields === last.fields && selections === last.selections
   return Object.freeze({
@@ -116,10 +119,17 @@ function selectionsAfter(
 const reuse = <T>(before: T | undefined, now: T | undefined): T | undefined =>
   before !== undefined && JSON.stringify(before) === JSON.stringify(now) ? before : now
 
+// allFields reads them at once, which takes a third of the time of reading each.
+const allFields = (engine: Engine, at?: A.Heads): Map<string, Field> =>
+  new Map(Object.entries(engine.materialize(fieldsId, at) as Record<string, unknown>).map(([name, raw]) => [name, fieldFrom(name, raw)]))
+
 function fieldOf(engine: Engine, name: string, at?: A.Heads): Field | undefined {
   const found = engine.getWithType(fieldsId, name, at)
-  if (!found) return undefined
-  const { label, required, options } = (found[0] === "map" ? engine.materialize(found[1], at) : {}) as Record<string, unknown>
+  return found ? fieldFrom(name, found[0] === "map" ? engine.materialize(found[1], at) : {}) : undefined
+}
+
+function fieldFrom(name: string, raw: unknown): Field {
+  const { label, required, options } = isMap(raw) ? raw : {}
   return Object.freeze({
     name,
     label: text(label),
@@ -139,6 +149,10 @@ function selectionOf(engine: Engine, field: string, at?: A.Heads): Selection | u
   const [winner] = picks
   return winner && Object.freeze({ field, winner, picks: Object.freeze(picks), contested: picks.length > 1 })
 }
+
+// isMap tells maps from lists, and from what one value is made of.
+const isMap = (raw: unknown): raw is Record<string, unknown> =>
+  typeof raw === "object" && raw !== null && Object.getPrototypeOf(raw) === Object.prototype
 
 /** pickFrom reads a pick from the map that holds it. */
 export function pickFrom(id: string, raw: unknown): Pick {
