@@ -1,8 +1,9 @@
 // A transaction as a page.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
-import type { Field, State, Transaction, View } from "../client"
+import type { State, Transaction } from "../client"
 import { Dock, PastDock } from "./dock"
-import { FieldSlot, type Hands } from "./field"
+import type { Hands } from "./field"
+import { Fields, type Sought } from "./fields"
 import type { Identity } from "./identity"
 import { Missing, Refused } from "./letter"
 import { Announcer, Notices, type Trouble } from "./notices"
@@ -27,6 +28,7 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
   const state = useTransaction(tx)
   const troubles = useTroubles()
   const moments = useMoments(tx, state)
+  const [sought, seek] = useState<Sought | null>(null)
   const [wanted, setPast] = useState<Moment | null>(null)
   const found = moments.findIndex(m => m.key === wanted?.key)
   const [past, at] = found < 0 ? [null, null] : [wanted, found] // a moment may be gone that the server refused
@@ -50,7 +52,7 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
           <Connection tx={tx} state={state} />
         </div>
         <div class="body">
-          <main><Fields state={state} view={then ?? state} hands={hands} /></main>
+          <main><Fields state={state} view={then ?? state} hands={hands} sought={sought} /></main>
           <aside aria-label="History and record">
             <Timeline state={state} moments={moments} at={at} go={go} />
             <Record state={state} id={tx.id} past={then !== undefined} download={download}
@@ -60,7 +62,7 @@ export function App({ tx, identity }: { tx: Transaction; identity: Identity }) {
       </div>
       {then && at !== null
         ? <PastDock state={state} moments={moments} at={at} go={go} />
-        : <Dock tx={tx} state={state} show={show} download={download} />}
+        : <Dock tx={tx} state={state} show={field => seek({ field })} download={download} />}
       <Notices state={state} troubles={troubles.list} dismiss={troubles.dismiss} />
       <Announcer state={state} />
     </>
@@ -80,25 +82,6 @@ function Paper({ state }: { state: State }) {
     return () => removeEventListener("beforeprint", write)
   }, [name])
   return <p class="paper" ref={line} />
-}
-
-function Fields({ state, view, hands }: { state: State; view: View; hands: Hands | null }) {
-  const fields = fieldsOf(view)
-  if (!state.loaded) return <p class="empty">Opening the transaction…</p>
-  if (fields.length === 0) return <p class="empty">{emptyText(state)}</p>
-  return <>{fields.map(f => <FieldSlot key={f.name} state={state} view={view} field={f} hands={hands} />)}</>
-}
-
-function emptyText(state: State): string {
-  if (state.connection.state === "connecting") return "Opening the transaction…"
-  if (state.connection.state !== "online") return "Nothing of this transaction is on this device yet. It appears when the server can be reached."
-  return "There is nothing to agree on yet: a host has to write the fields. They appear here by themselves."
-}
-
-/** fieldsOf adds to the fields of the host those for which somebody picked all the same. */
-function fieldsOf(view: View): Field[] {
-  const strays = Object.keys(view.selections).filter(name => !view.fields.some(f => f.name === name))
-  return [...view.fields, ...strays.map(name => ({ name, label: name, required: false, options: [] }))]
 }
 
 function useHands(tx: Transaction, state: State, past: boolean, tell: (error: unknown) => void): Hands | null {
@@ -133,14 +116,6 @@ function useTroubles() {
     setList(list => [...list, { n: ++troubleCount, text: text.charAt(0).toUpperCase() + text.slice(1) }])
   }, [])
   return { list, tell, dismiss: (n: number) => setList(list => list.filter(t => t.n !== n)) }
-}
-
-/** show leads to a field, for the keyboard too. */
-function show(field: string): void {
-  const heading = document.getElementById(`label ${field}`)
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches
-  heading?.scrollIntoView({ block: "center", behavior: still ? "instant" : "smooth" })
-  heading?.focus({ preventScroll: true })
 }
 
 function useTitle(state: State): void {

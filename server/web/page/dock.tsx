@@ -88,7 +88,7 @@ function sayDock(state: State): Said {
 // whyText says why one cannot be ready, and what to do about it.
 function whyText(state: State): string {
   const { code, message, fields } = state.readiness.why!
-  const labels = few(fields.map(name => labelOf(state, name)))
+  const labels = few(fields, name => labelOf(state, name))
   switch (code) {
     case "contested":
       return `${labels} ${fields.length === 1 ? "is" : "are"} contested: pick one of the values first.`

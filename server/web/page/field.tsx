@@ -1,8 +1,8 @@
 // One field: its options side by side, who picked what, and a value of one's own.
-import { useMemo, useState } from "preact/hooks"
+import { useState } from "preact/hooks"
 import type { Field, Pick, Selection, State, Value, View } from "../client"
 import { Initial } from "./people"
-import { canonical, capital, kindOf, knownNames, list, nameOf, plain, sameValue, timeText, typed, valueText, who } from "./words"
+import { canonical, capital, kindOf, list, nameOf, plain, sameValue, timeText, typed, valueText, who } from "./words"
 
 /** What one may do with a field; null if one may only look. */
 export interface Hands {
@@ -16,28 +16,15 @@ interface Props {
   state: State
   view: View // as of now, or as it was
   field: Field
+  here: readonly string[] // other users
   hands: Hands | null
 }
-
-/**
- * FieldSlot shows a field, and again only when something about it has changed: there
- * may be hundreds, and most changes are about one.
- */
-export function FieldSlot(props: Props) {
-  const { state, view, field, hands } = props
-  const about = JSON.stringify([field, view.selections[field.name], othersAt(props).map(p => p.user), state.me.user])
-  return useMemo(() => <FieldSection {...props} />, [about, hands, knownNames()])
-}
-
-const othersAt = ({ state, field, hands }: Props) =>
-  hands ? state.participants.filter(p => p.focus === field.name && p.user !== state.me.user) : []
 
 // How many characters are much for a heading, or for a card beside others.
 const long = 60
 
-function FieldSection({ state, view, field, hands }: Props) {
+export function FieldSection({ state, view, field, here, hands }: Props) {
   const selection = view.selections[field.name]
-  const here = othersAt({ state, view, field, hands })
   const label = plain(field.label || field.name)
   const cards = cardsOf(field, selection)
   return (
@@ -49,7 +36,7 @@ function FieldSection({ state, view, field, hands }: Props) {
       <header>
         <h2 id={`label ${field.name}`} class={label.length > long ? "long" : ""} dir="auto" tabIndex={-1}>{label}</h2>
         <span class="quiet">{field.required ? "required" : "optional"}</span>
-        <span class="here">{here.map(p => <span key={p.user} class="at"><Initial user={p.user} />{nameOf(p.user)} is here</span>)}</span>
+        <span class="here">{here.map(user => <span key={user} class="at"><Initial user={user} />{nameOf(user)} is here</span>)}</span>
       </header>
       <Standing state={state} selection={selection} field={field} hands={hands} />
       <ul class="options" aria-label={`Values for ${label}`}>
@@ -155,24 +142,26 @@ function ValueView({ value }: { value: Value }) {
 
 const Line = ({ text, item = false }: { text: string; item?: boolean }) => <span class={`line part ${item ? "item" : ""}`} dir="auto">{text}</span>
 
-// Own is where one types a value that nobody has offered.
+// Own is where one types a value that nobody has offered. It is no form: Chromium
+// takes longer for each, the more there are.
 function Own({ label, first, pick }: { label: string; first: boolean; pick: (value: Value) => void }) {
   const [text, setText] = useState("")
   const value = typed(text.trim())
   const empty = text.trim() === ""
+  const submit = () => {
+    if (empty) return
+    pick(value)
+    setText("")
+  }
   return (
-    <form class="own" onSubmit={event => {
-      event.preventDefault()
-      if (empty) return
-      pick(value)
-      setText("")
-    }}>
+    <div class="own">
       <input
         aria-label={`${first ? "A" : "Another"} value for ${label}`} placeholder={first ? "type a value" : "or type another value"} value={text} autocomplete="off" spellcheck={false} dir="auto"
-        onInput={event => setText(event.currentTarget.value)}
+        enterKeyHint="go" onInput={event => setText(event.currentTarget.value)}
+        onKeyDown={event => { if (event.key === "Enter" && !event.isComposing) submit() }}
       />
       <span class="source">{empty ? "" : kindOf(value)}</span>
-      <button type="submit" class={`small ${empty ? "away" : ""}`} disabled={empty}>Pick it</button>
-    </form>
+      <button type="button" class={`small ${empty ? "away" : ""}`} disabled={empty} onClick={submit}>Pick it</button>
+    </div>
   )
 }

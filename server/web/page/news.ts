@@ -41,6 +41,7 @@ function picks(before: State, now: State): string[] {
   const told: string[] = []
   for (const [field, selection] of Object.entries(now.selections)) {
     const was = before.selections[field]
+    if (selection === was) continue
     const label = labelOf(now, field)
     if (selection.contested && !was?.contested) told.push(`${label} is contested: pick one of the values to settle it.`)
     else if (selection.winner.id !== was?.winner.id && selection.winner.by !== now.me.user) {

@@ -1,5 +1,5 @@
 // How values, times and people are put into words.
-import type { Event, Pick, State, Value, View } from "../client"
+import type { Event, Field, Pick, State, Value, View } from "../client"
 
 const numbers = new Intl.NumberFormat("en", { maximumFractionDigits: 20, useGrouping: "min2" as unknown as boolean })
 
@@ -117,9 +117,10 @@ export const capital = (text: string): string => text.charAt(0).toUpperCase() + 
 // How many things are named before the rest are counted.
 const named = 3
 
-/** few is list, shortened if there are many. */
-export function few(texts: readonly string[]): string {
-  return texts.length <= named + 1 ? list(texts) : list([...texts.slice(0, named), `${texts.length - named} more`])
+/** few is list of what there is to say of things, shortened if there are many. */
+export function few<T>(things: readonly T[], text: (thing: T) => string): string {
+  if (things.length <= named + 1) return list(things.map(text))
+  return list([...things.slice(0, named).map(text), `${things.length - named} more`])
 }
 
 /** list is "a", "a and b", "a, b and c". */
@@ -128,18 +129,25 @@ export function list(texts: readonly string[], and = "and"): string {
   return `${texts.slice(0, -1).join(", ")} ${and} ${texts[texts.length - 1]}`
 }
 
-export const labelOf = (view: View, name: string): string => plain(view.fields.find(f => f.name === name)?.label || name)
+const byName = new WeakMap<readonly Field[], ReadonlyMap<string, Field>>()
+
+/** labelOf is how a field is called. It is asked for each of many, and so are fields. */
+export function labelOf({ fields }: View, name: string): string {
+  const found = byName.get(fields) ?? new Map(fields.map(f => [f.name, f]))
+  byName.set(fields, found)
+  return plain(found.get(name)?.label || name)
+}
 
 /** eventsText is what one change did. */
 export function eventsText(state: State, events: readonly Event[]): string {
   const written = events.filter(e => e.kind === "field-set")
-  if (written.length < 2 || written.length < events.length) return some(events.map(e => eventText(state, e)))
-  return `${written[0]!.user ? capital(who(state, written[0]!.user)) : "The host"} wrote ${few(written.map(e => labelOf(state, e.field)))}`
+  if (written.length < 2 || written.length < events.length) return some(events, e => eventText(state, e))
+  return `${written[0]!.user ? capital(who(state, written[0]!.user)) : "The host"} wrote ${few(written, e => labelOf(state, e.field))}`
 }
 
-function some(sentences: readonly string[]): string {
-  const said = sentences.slice(0, named + 1)
-  return (said.length < sentences.length ? [...said, `${sentences.length - said.length} more`] : said).join(". ")
+function some<T>(things: readonly T[], sentence: (thing: T) => string): string {
+  const said = things.slice(0, named + 1).map(sentence)
+  return (said.length < things.length ? [...said, `${things.length - said.length} more`] : said).join(". ")
 }
 
 /** eventText is one step of the history. */
