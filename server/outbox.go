@@ -15,7 +15,7 @@ const (
 	// maxDroppable and maxDroppableBytes are how many ephemeral frames wait, and
 	// how long they are together, before the oldest goes.
 	maxDroppable      = 256
-	maxDroppableBytes = 1 << 20
+	maxDroppableBytes = 256 << 10
 	// maxReplies bounds frames that answer a client's own and cannot be made
 	// later: a client that asks on and on without reading is cut off.
 	maxReplies = 8192

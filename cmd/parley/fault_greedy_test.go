@@ -120,10 +120,10 @@ func (g *greedy) flood(megabytes int) {
 // connections on which nobody ever joins. The server's memory is bounded, and somebody
 // honest is served all the time.
 func TestFaultGreedy(t *testing.T) {
-	// A connection that does not read holds a frame of what it asked for, 8 MiB at most,
-	// and twice 1 MiB of ephemeral messages; what a flood of those leaves behind comes
+	// A connection that does not read holds a frame of what it asked for, 2 MiB at most,
+	// and twice 256 KiB of ephemeral messages; what a flood of those leaves behind comes
 	// on top until it is collected, and then the race detector.
-	const maxEach, maxRest = 35 << 20, 250 << 20
+	const maxEach, maxRest = 25 << 20, 250 << 20
 	const maxWait = 20 * time.Second
 	ctx := within(t, 3*time.Minute)
 	g := &greedy{t: t, ctx: ctx, p: serve(t, t.TempDir())}

@@ -60,7 +60,8 @@ type Limits struct {
 	HeldChanges int
 	HeldBytes   int
 	// SendBytes is about how much change data one outgoing sync message holds
-	// (default 4 MiB); what does not fit goes into the next.
+	// (default 1 MiB); what does not fit goes into the next. Each connection that does
+	// not read holds one.
 	SendBytes int
 }
 
@@ -74,7 +75,7 @@ func (l Limits) WithDefaults() Limits {
 	setDefault(&l.Ephemeral, 256<<10)
 	setDefault(&l.HeldChanges, 16_384)
 	setDefault(&l.HeldBytes, 16<<20)
-	setDefault(&l.SendBytes, 4<<20)
+	setDefault(&l.SendBytes, 1<<20)
 	return l
 }
 
