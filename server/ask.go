@@ -13,7 +13,8 @@ import (
 )
 
 // ask runs do with the document's machine, between its steps, and waits until
-// it has run. It fails if the document cannot be loaded.
+// it has run. What other servers had stored before it is there then, unless the store
+// is away. It fails if the document cannot be loaded.
 func (s *Server) ask(id crdt.DocumentID, do func(d *document)) error {
 	if s.draining.Load() {
 		return newProblem(http.StatusServiceUnavailable, codeNotStored, "the server is restarting: try again")
@@ -21,6 +22,7 @@ func (s *Server) ask(id crdt.DocumentID, do func(d *document)) error {
 	d := s.docs.open(id)
 	done := make(chan bool, 1)
 	d.post(posted{ask: func() {
+		d.refresh()
 		if !d.broken {
 			do(d)
 		}

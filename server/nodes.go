@@ -179,6 +179,22 @@ func (d *document) hear(n *store.News) {
 	}
 }
 
+// refresh reads what other nodes have stored, for a request whose client may have had
+// its last answer from one of them.
+func (d *document) refresh() {
+	if !d.srv.store.Shared() {
+		return
+	}
+	d.perform() // what it asks of the store counts
+	switch {
+	case d.broken || d.srv.store.Status() != nil:
+	case d.inflight > 0:
+		d.stale = true
+	default:
+		d.catchUp()
+	}
+}
+
 // catchUp reads what other nodes have stored. Nothing of this one's is on its way
 // to the disk, unless it was overtaken.
 func (d *document) catchUp() {

@@ -14,6 +14,7 @@ import (
 	"parley/crdt/transaction"
 	"parley/server"
 	"parley/server/servertest"
+	"parley/server/store"
 	"parley/server/store/pgtest"
 	"parley/sync/presence"
 )
@@ -158,6 +159,19 @@ func TestNodesShareATransaction(t *testing.T) {
 	check(t, here["bob"].Doc.Acknowledged(ctx, h))
 }
 
+// TestNodesReadWhatWasWritten: who is answered by one node and asks another is shown
+// no less.
+func TestNodesReadWhatWasWritten(t *testing.T) {
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 2, server.Options{Identify: server.DevIdentity})
+	n[0].sale("sale", "")
+	for quorum := range 20 {
+		n[quorum%2].transaction("POST", hostPath, fmt.Sprintf(`{"id": "sale", "quorum": %d}`, quorum), 200)
+		if s := n[1-quorum%2].transaction("GET", salePath, "", 200); s.Quorum != quorum {
+			t.Errorf("the other node shows a quorum of %d, want %d", s.Quorum, quorum)
+		}
+	}
+}
+
 // TestNodesCreateAtOnce: a transaction that is created on all nodes at once is one,
 // and every request is answered.
 func TestNodesCreateAtOnce(t *testing.T) {
@@ -218,6 +232,36 @@ func TestNodesMiss(t *testing.T) {
 			check(t, bob.Has(ctx, h))
 		}
 	}
+}
+
+// TestNodesHearWhileTheyCommit: what is heard while a commit of one's own is on disk
+// and not yet known to be is looked for afterwards.
+func TestNodesHearWhileTheyCommit(t *testing.T) {
+	ctx := deadline(t)
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 2, server.Options{})
+	id := servertest.NewDocumentID()
+	alice, bob := n[0].open(ctx, n[0].dial(ctx, "alice"), id), n[1].open(ctx, n[1].dial(ctx, "bob"), id)
+	check(t, bob.Has(ctx, must(alice.Set(ctx, "price", int64(1)))))
+	release := n[1].stall()
+	gate, committed := make(chan struct{}), make(chan struct{})
+	n[1].store.Append(store.Batch{Done: func(error) {
+		close(committed)
+		<-gate // before bob's change, in the same transaction, is known to be on disk
+	}})
+	waits := n[1].store.Stats().PendingBytes
+	h := must(bob.Set(ctx, "other", int64(2)))
+	for n[1].store.Stats().PendingBytes == waits {
+		time.Sleep(time.Millisecond)
+	}
+	release()
+	<-committed
+	check(t, alice.Has(ctx, h))
+	last := must(alice.Set(ctx, "price", int64(3)))
+	check(t, alice.Acknowledged(ctx, last))
+	time.Sleep(200 * time.Millisecond) // until that was heard
+	close(gate)
+	check(t, bob.Acknowledged(ctx, h))
+	check(t, bob.Has(ctx, last))
 }
 
 // TestNodesCompare: what nobody tells of is found by comparing.

@@ -166,10 +166,11 @@ func testLostAnswer(t *testing.T, cut string) {
 			t.Errorf("batch %d: %v", i, err)
 		}
 		p.mu.Lock()
-		if p.cuts != i+1 {
-			t.Fatalf("batch %d: %d connections were cut", i, p.cuts)
-		}
+		cuts := p.cuts
 		p.mu.Unlock()
+		if cuts != i+1 {
+			t.Fatalf("batch %d: %d connections were cut", i, cuts)
+		}
 	}
 	storetest.MustHold(t, direct, doc, a...)
 	storetest.MustHaveResolved(t, direct, doc, r)
