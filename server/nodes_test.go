@@ -157,6 +157,11 @@ func TestNodesShareATransaction(t *testing.T) {
 	}
 	h = must(here["bob"].Pick(ctx, "price", "150"))
 	check(t, here["bob"].Doc.Acknowledged(ctx, h))
+	for i, r := range n {
+		if s := r.transaction("GET", salePath, "", 200); len(s.Resolutions) != 1 || !sameResolution(s.Resolutions[0], agreed) {
+			t.Errorf("node %d shows the agreements %+v", i, s.Resolutions)
+		}
+	}
 }
 
 // TestNodesReadWhatWasWritten: who is answered by one node and asks another is shown
