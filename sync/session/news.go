@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -39,8 +40,11 @@ type takenBack struct {
 // follow on what is here: the document must be dropped.
 func (d *Document) Learn(now time.Time, news *News, out []Output) ([]Output, error) {
 	var own []takenBack
-	if news.Overtaken {
+	switch {
+	case news.Overtaken:
 		own = d.takeBack()
+	case !d.Settled() || d.sealing != nil:
+		return out, errors.New("learn of changes: others of this server's are on their way to the disk")
 	}
 	var ready []admission
 	for _, s := range news.Changes {

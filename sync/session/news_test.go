@@ -289,3 +289,36 @@ func TestNewsThatDoNotFollow(t *testing.T) {
 		t.Error("a change was learnt before the one that it depends on")
 	}
 }
+
+// TestNewsWhileSomethingIsOnItsWay: what is not on disk must not seem to be.
+func TestNewsWhileSomethingIsOnItsWay(t *testing.T) {
+	h := newHall(t, presence.Settings{})
+	h.changes(peer(1, "a", "alice"), h.pick("alice", "1"))
+	news := session.News{Changes: []session.StoredChange{{Change: h.pick("bob", "2"), User: "bob"}}}
+	if _, err := h.doc.Learn(h.now, &news, nil); err == nil || h.doc.Graph().Durable() != 1 {
+		t.Errorf("learnt with %d changes on disk, %v", h.doc.Graph().Durable(), err)
+	}
+}
+
+// TestOvertakenChangesAreNotAskedForAgain: their client's message waits until they
+// are on disk, wherever they stand then.
+func TestOvertakenChangesAreNotAskedForAgain(t *testing.T) {
+	h := newHall(t, presence.Settings{})
+	alice := peer(1, "a", "alice")
+	own := h.pick("alice", "1")
+	h.changes(alice, own)
+	news := session.News{Overtaken: true, Changes: []session.StoredChange{{Change: h.pick("bob", "2"), User: "bob"}, {Change: h.pick("carol", "3"), User: "carol"}}}
+	if _, err := h.doc.Learn(h.now, &news, nil); err != nil {
+		t.Fatal(err)
+	}
+	if g := h.doc.Graph(); g.Durable() != 3 || g.Len() != 4 || g.HashAt(3) != own.Hash {
+		t.Fatalf("%d changes on disk, of %d", g.Durable(), g.Len())
+	}
+	if frame := h.doc.Pull(alice.Conn); frame != nil && slices.Contains(needOf(t, frame), own.Hash) {
+		t.Error("it is asked for again")
+	}
+	h.doc.Step(h.now, &session.DurableInput{N: 4}, nil)
+	if !slices.Contains(h.doc.Graph().Heads(), own.Hash) {
+		t.Error("it is not on disk")
+	}
+}
