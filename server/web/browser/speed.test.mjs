@@ -85,19 +85,6 @@ class Peer {
   }
 }
 
-/** traced records what the main threads of pages do meanwhile; it returns their tasks. */
-async function traced(person, act) {
-  await stage.browser.startTracing(person.page, { categories: ["disabled-by-default-devtools.timeline", "devtools.timeline", "toplevel"] })
-  let trace
-  try {
-    await act()
-  } finally {
-    trace = JSON.parse((await stage.browser.stopTracing()).toString())
-  }
-  const mains = new Set(trace.traceEvents.filter(e => e.name === "thread_name" && e.args.name === "CrRendererMain").map(e => `${e.pid} ${e.tid}`))
-  return trace.traceEvents.filter(e => e.name === "RunTask" && e.ph === "X" && mains.has(`${e.pid} ${e.tid}`))
-}
-
 test(`nobody waits for ${names.length} fields and ${crowd + 1} people`, async t => {
   const id = await stage.server.transaction({ fields, parties: [] })
   const answer = await fetch(`${stage.server.url}/v1/transactions/${id}?user=holly&role=host`)
@@ -132,8 +119,7 @@ test(`nobody waits for ${names.length} fields and ${crowd + 1} people`, async t 
   // What is slow is slow each time. What the machine does besides is not, and makes
   // slower what runs: the time on the processor is counted, and a try may be unlucky.
   for (let left = tries; ; left--) {
-    const tasks = await traced(alice, () => everybodyPicks(`the last of try ${left}`))
-    const times = tasks.map(task => task.tdur / 1000).sort((a, b) => b - a)
+    const times = await stage.traced(() => everybodyPicks(`the last of try ${left}`))
     t.diagnostic(`${times.length} tasks; the longest, in ms: ${times.slice(0, 5).map(ms => ms.toFixed(1)).join(", ")}`)
     assert.ok(times.length > crowd * rounds, "there is a trace")
     if (times[0] <= longest) break

@@ -142,6 +142,20 @@ export class Stage {
     return person
   }
 
+  /** traced returns what the tasks of the main threads of all pages take meanwhile, in ms on the processor, the longest first. */
+  async traced(act) {
+    await this.browser.startTracing(undefined, { categories: ["disabled-by-default-devtools.timeline", "devtools.timeline", "toplevel"] })
+    let trace
+    try {
+      await act()
+    } finally {
+      trace = JSON.parse((await this.browser.stopTracing()).toString())
+    }
+    const mains = new Set(trace.traceEvents.filter(e => e.name === "thread_name" && e.args.name === "CrRendererMain").map(e => `${e.pid} ${e.tid}`))
+    const tasks = trace.traceEvents.filter(e => e.name === "RunTask" && e.ph === "X" && mains.has(`${e.pid} ${e.tid}`))
+    return tasks.map(task => task.tdur / 1000).sort((a, b) => b - a)
+  }
+
   /** two are Alice and Bob, each at the transaction and online. */
   async two(t, id, options = {}) {
     const alice = await this.person(t, "alice", options)
