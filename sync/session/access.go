@@ -65,10 +65,12 @@ func (d *Document) refuseUnsent(p *peer, heads []crdt.Hash, out []Output) []Outp
 	}
 	for _, h := range heads {
 		if !d.Graph().Accepted(h) && !p.refused.has(h) && !d.held.has(h) {
-			out = d.refuse(p, &crdt.Refusal{
-				Code: transaction.CodeReadOnly, Change: h, Reason: transaction.Sentence(transaction.CodeReadOnly),
-			}, nil, out)
+			out = d.refuse(p, readOnlyRefusal(h), nil, out)
 		}
 	}
 	return out
+}
+
+func readOnlyRefusal(h crdt.Hash) *crdt.Refusal {
+	return &crdt.Refusal{Code: transaction.CodeReadOnly, Change: h, Reason: transaction.Sentence(transaction.CodeReadOnly)}
 }

@@ -386,6 +386,10 @@ func (d *Document) admit(now time.Time, p *peer, c Decoded, out []Output) []Outp
 			queue = append(queue, ready...)
 		case crdt.Held:
 			c := next.change
+			if d.readOnly(next.peer) { // it would be, and meanwhile others' copies of it would not be asked for
+				out = d.refuse(next.peer, readOnlyRefusal(c.Hash), known(c.Deps), out)
+				break
+			}
 			out = d.hold(heldChange{
 				peer: next.peer, hash: c.Hash, deps: c.Deps, chunk: c.Chunk(), missing: result.Missing, at: now,
 			}, out)
