@@ -200,7 +200,11 @@ func (d *document) refresh() {
 func (d *document) catchUp() {
 	ctx, cancel := context.WithTimeout(context.Background(), newerWithin)
 	defer cancel()
-	st, err := d.srv.store.Newer(ctx, d.id, d.version())
+	have := d.version()
+	st, err := d.srv.store.Newer(ctx, d.id, have)
+	if err == nil && (st.Version.Changes < have.Changes || st.Version.Settings < have.Settings || st.Version.Resolutions < have.Resolutions) {
+		err = fmt.Errorf("the database is at %+v, where it was at %+v: was a copy put in its place that lacks the newest?", st.Version, have)
+	}
 	switch {
 	case err == nil:
 		d.learn(st)

@@ -90,6 +90,8 @@ func open(ctx context.Context, url string, opt store.Options, begin func(context
 	_, _ = rand.Read(b.node[:]) // never fails
 	config.MaxConns = int32(max(opt.Readers, 4))
 	config.AfterConnect = setUp
+	// Who reads is not to meet a connection that the database has ended meanwhile.
+	config.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool { return p.IdleDuration > 50*time.Millisecond }
 	if b.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, errors.Join(b.unopened(err), c.Close(ctx))
 	}
@@ -103,8 +105,24 @@ func parse(url string) (*pgxpool.Config, error) {
 		return nil, errors.New("the store's address cannot be read: want postgres://USER:PASSWORD@HOST:PORT/DATABASE, with characters of a password that have a meaning in addresses written as %XX")
 	}
 	config.ConnConfig.ConnectTimeout = openWithin
+	config.ConnConfig.ValidateConnect = takesWrites
 	config.ConnConfig.RuntimeParams["application_name"] = "parley"
 	return config, nil
+}
+
+// errReadOnly says that a database takes no writes: most likely it follows another,
+// and what is read there may be old.
+var errReadOnly = errors.New("it takes no writes; if it is a copy of another, give that one's address")
+
+func takesWrites(ctx context.Context, c *pgconn.PgConn) error {
+	read, err := c.Exec(ctx, "SHOW transaction_read_only").ReadAll()
+	if err != nil {
+		return err
+	}
+	if len(read) == 1 && len(read[0].Rows) == 1 && string(read[0].Rows[0][0]) == "on" {
+		return errReadOnly
+	}
+	return nil
 }
 
 func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
@@ -159,6 +177,8 @@ func (b *Backend) unopened(err error) error {
 	switch {
 	case errors.As(err, &newer), errors.As(err, &foreign), errors.As(err, &other), errors.As(err, &unfinished):
 		return fmt.Errorf("%s: %w", where, err)
+	case errors.Is(err, errReadOnly):
+		return fmt.Errorf("open %s: %w", where, errReadOnly)
 	case errors.As(err, &pg):
 		return fmt.Errorf("open %s: %s (%s)%s", where, pg.Message, pg.Code, advice(pg.Code))
 	}
@@ -174,8 +194,6 @@ func advice(code string) string {
 		return ": make it with createdb"
 	case "42501":
 		return ": let its user make tables there (GRANT CREATE, USAGE ON SCHEMA), or start one node as a user who may"
-	case "25006":
-		return ": it is a copy of another, which takes the writes; give that one's address"
 	}
 	return ""
 }
@@ -188,6 +206,8 @@ func said(err error) error {
 	}
 	var op *net.OpError
 	switch {
+	case errors.Is(err, errReadOnly):
+		return errReadOnly
 	case errors.As(err, &op):
 		return op
 	case errors.Is(err, context.DeadlineExceeded):

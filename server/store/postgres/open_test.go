@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"parley/server/store"
 	"parley/server/store/pgtest"
@@ -59,6 +60,10 @@ func TestOpenRefuses(t *testing.T) {
 
 	pg.Exec(t, url, "CREATE ROLE guest LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 	mustRefuse(t, as("guest", url), "permission denied", "GRANT")
+
+	copied := pg.Database(t)
+	pg.Exec(t, copied, "ALTER DATABASE "+copied[strings.LastIndex(copied, "/")+1:strings.Index(copied, "?")]+" SET default_transaction_read_only = on")
+	mustRefuse(t, as("parley", copied), "takes no writes")
 
 	foreign := pg.Database(t)
 	pg.Exec(t, foreign, "CREATE TABLE animals (name text)")
@@ -204,3 +209,31 @@ func TestDamage(t *testing.T) {
 }
 
 func idOf(i int) []byte { id := storetest.Document(i); return id[:] }
+
+// TestReadOnlyForAWhile: a database that takes no writes for a while stalls the store.
+func TestReadOnlyForAWhile(t *testing.T) {
+	pg := pgtest.Shared(t)
+	url := pg.Database(t)
+	s := open(t, url)
+	a := storetest.Changes(0, 2)
+	storetest.MustPut(t, s, storetest.Document(1), a[0])
+	name := url[strings.LastIndex(url, "/")+1 : strings.Index(url, "?")]
+	set := func(value string) {
+		pg.Exec(t, pg.URL("postgres"), "ALTER DATABASE "+name+" SET default_transaction_read_only = "+value)
+		pg.Exec(t, pg.URL("postgres"), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+name+"'")
+	}
+	set("on")
+	done := make(chan error, 1)
+	s.Append(store.Batch{Document: storetest.Document(1), Changes: a[1:], Done: func(err error) { done <- err }})
+	for s.Status() == nil || !strings.Contains(s.Status().Error(), "takes no writes") {
+		time.Sleep(5 * time.Millisecond)
+	}
+	set("off")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	storetest.MustHold(t, s, storetest.Document(1), a...)
+	if err := s.Status(); err != nil {
+		t.Error(err)
+	}
+}
