@@ -1,6 +1,6 @@
 // The fields of a transaction. There may be thousands, and most changes are about one.
 import type { VNode } from "preact"
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks"
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { Field, State, View } from "../client"
 import { FieldSection, type Hands } from "./field"
 import { knownNames } from "./words"
@@ -63,7 +63,7 @@ function useDrawn(all: number): number {
     const timer = setTimeout(() => draw(drawn + slice))
     return () => clearTimeout(timer)
   }, [drawn, all])
-  useEffect(() => {
+  useLayoutEffect(() => {
     const drawAll = () => draw(Infinity)
     addEventListener("beforeprint", drawAll)
     return () => removeEventListener("beforeprint", drawAll)
