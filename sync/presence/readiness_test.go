@@ -375,3 +375,29 @@ func TestNoAgreementByOldSettings(t *testing.T) {
 	s.expect(s.step(presence.Set{Settings: presence.Settings{Parties: []string{"alice", "bob", "carol"}}}))
 	s.expect(s.ready(3), "resolve 1 over 1 by alice+bob+carol of 3")
 }
+
+// What another process has stored over the same heads is the resolution, once, and
+// the room's own is none.
+func TestResolutionOfAnotherProcess(t *testing.T) {
+	s := agreed(t, presence.Settings{Policy: presence.Lock}) // ours is on its way
+	theirs := presence.Resolution{N: 1, Heads: at(1), Parties: []string{"alice", "bob"}, Quorum: 2, At: 7}
+	s.expect(s.step(presence.Agreed{Resolution: theirs}, presence.Overtaken{}), "all: resolved 1 over 1 by alice+bob of 2")
+	if r := s.room.Roster().Resolution; r == nil || r.At != 7 || s.room.Sealing() || !s.room.Sealed(at(1)) {
+		t.Errorf("the roster has %+v", r)
+	}
+	s.expect(s.step(presence.Stored{})) // of nothing
+}
+
+// What was overtaken by a change is no resolution, and does not lock; the next is
+// counted as if it had not been asked for.
+func TestOvertakenResolution(t *testing.T) {
+	s := agreed(t, presence.Settings{Policy: presence.Lock})
+	s.step(presence.Setting{})
+	s.expect(s.change(2, "carol", "price"), "all: lapsed alice by carol/price/2", "all: lapsed bob by carol/price/2")
+	s.expect(s.step(presence.Overtaken{}))
+	if s.room.Sealing() || s.room.Sealed(at(1)) || s.room.Roster().Resolution != nil {
+		t.Error("it is sealed nevertheless")
+	}
+	s.ready(1)
+	s.expect(s.ready(2), "resolve 1 over 2 by alice+bob of 2") // the settings are not waited for either
+}
