@@ -85,6 +85,12 @@ func TestFaultReadOnlyFolder(t *testing.T) {
 		p.mustRefuse(name, exitFailure, data, "may not be written", "--data")
 	}
 	chmodAll(t, data, 0o700, 0o600)
+	check(t, os.Chmod(filepath.Join(data, "parley.db"), 0o400))
+	if p, ok = start(); ok {
+		t.Fatal("the database alone: it listens")
+	}
+	p.mustRefuse("the database alone", exitFailure, data, "may not be written", "--data")
+	chmodAll(t, data, 0o700, 0o600)
 	p, ok = start("--listen", address)
 	if !ok {
 		t.Fatalf("it does not start: %s", p.output())

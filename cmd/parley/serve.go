@@ -171,7 +171,11 @@ func (c *serveCmd) Run(io streams) error {
 		return err
 	}
 	if err := c.serve(ctx, stop, log, st); err != nil {
-		return wayBack(c.Data, errors.Join(err, st.Close()))
+		err = errors.Join(err, st.Close())
+		if c.Store == "" {
+			err = wayBack(c.Data, err)
+		}
+		return err
 	}
 	return st.Close()
 }

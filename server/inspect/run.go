@@ -27,6 +27,13 @@ func Run(ctx context.Context, r *store.Reading, opt Options) (*Report, error) {
 		opt.Progress = func(int, int, int) {}
 	}
 	report := &Report{Sound: true, Quick: opt.Quick, Faults: []Fault{}, Notes: []string{}}
+	c := &checking{ctx: ctx, reading: r, report: report, opt: opt}
+	if err := c.failed(r.Log()); err != nil {
+		return nil, err
+	}
+	if r.Empty() && len(report.Faults) > 0 {
+		return report, nil // it is all in the log
+	}
 	if r.Empty() {
 		report.Add(Fault{In: InDatabase, What: "there is nothing in it, not even a schema", Do: doRestore + "; if no server ever ran here, remove the file"})
 		return report, nil
@@ -34,7 +41,6 @@ func Run(ctx context.Context, r *store.Reading, opt Options) (*Report, error) {
 	if err := r.Current(); err != nil {
 		return nil, err
 	}
-	c := &checking{ctx: ctx, reading: r, report: report, opt: opt}
 	for _, step := range []func() error{c.structure, c.schema, c.contents, c.documents, c.revocations} {
 		if err := c.failed(step()); err != nil {
 			return nil, err

@@ -57,8 +57,8 @@ func (e *WriteError) Unwrap() error { return e.Err }
 // user alone, and waits until it is on disk. The store may be open in another
 // process, which goes on committing: the copy is of all that was committed when
 // Backup began, and of nothing later. Fails with an error that is [fs.ErrExist]
-// where there is a file already, and otherwise as [Read] does, or with a
-// [*WriteError].
+// where there is a file already, and otherwise as [Read] and [Reading.Log] do, or with
+// a [*WriteError].
 //
 // The copy is made page by page by SQLite, within one transaction that reads.
 // Commits do not wait for that; but the log of the store grows by what is committed
@@ -72,6 +72,9 @@ func Backup(ctx context.Context, dir, file string, opt BackupOptions) (*Contents
 		return nil, err
 	}
 	defer src.Close()
+	if err := src.Log(); err != nil {
+		return nil, err
+	}
 	work, err := newWorkshop(file + partial)
 	if err != nil {
 		return nil, err

@@ -169,11 +169,6 @@ func (r *Reading) Integrity(ctx context.Context, quick bool) (complaints []strin
 	if size := fileSize(r.path); size%page != 0 { // SQLite takes what is missing for zeros
 		complaints = append(complaints, fmt.Sprintf("the file was cut: it ends within its page %d", size/page+1))
 	}
-	if said, err := r.log(); err != nil {
-		return complaints, r.failed(ctx, "check the database", err)
-	} else if said != "" {
-		complaints = append(complaints, said)
-	}
 	orphans := make(map[string]int)
 	err = r.conn.query(ctx, func(v []driver.Value) error {
 		orphans[fmt.Sprint(v[0])]++
@@ -189,18 +184,14 @@ func (r *Reading) Integrity(ctx context.Context, quick bool) (complaints []strin
 	return complaints, nil
 }
 
-// log says what is wrong with the log that a killed server has left. A server that
-// runs has looked at its own.
-func (r *Reading) log() (said string, err error) {
+// Log looks at the log that a killed server has left beside the database. It returns an
+// [*UnreadableError] if that is damaged, so that what is read is less than was
+// committed. A server that runs has looked at its own.
+func (r *Reading) Log() error {
 	if r.dir == "" || isLocked(r.dir) {
-		return "", nil
+		return nil
 	}
-	err = checkLog(r.path)
-	var unreadable *UnreadableError
-	if errors.As(err, &unreadable) {
-		return unreadable.Error(), nil
-	}
-	return "", err
+	return checkLog(r.path)
 }
 
 // failed tells a file that cannot be read from its being given up.

@@ -144,7 +144,7 @@ func Open(dir string, opt Options) (_ *Store, err error) {
 
 func (s *Store) open() error {
 	path := filepath.Join(s.dir, databaseName)
-	if err := checkLog(path); err != nil {
+	if err := errors.Join(mayWrite(path), checkLog(path)); err != nil {
 		return fmt.Errorf("data folder %s: %w", s.dir, err)
 	}
 	version, err := s.identify(path)
@@ -183,6 +183,24 @@ func makeFolder(dir string) error {
 	return errors.Join(f.Close(), syncFolder(dir), syncFolder(filepath.Dir(filepath.Clean(dir))))
 }
 
+// mayWrite reports why the database, or what SQLite keeps beside it, cannot be
+// written: SQLite itself says so at the first commit.
+func mayWrite(database string) error {
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		f, err := os.OpenFile(database+suffix, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func syncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -211,19 +229,18 @@ func (s *Store) prepare(c *conn, version int) (storage string, err error) {
 	if err := migrate(c, version); err != nil {
 		return "", err
 	}
-	if _, err := c.exec(sqlBegin); err != nil { // so that what may not be written is known now
-		return "", err
-	}
-	if _, err := c.exec("ROLLBACK"); err != nil {
-		return "", err
-	}
 	switch lost, err := c.one(sqlUnfound); {
 	case err != nil:
 		return "", err
 	case lost != nil:
 		return "", &UnreadableError{Doing: "look for documents", Err: errors.New("their index is damaged")}
 	}
-	return storageID(c)
+	storage, err = storageID(c)
+	if err == nil && version == 0 {
+		// So that the store is the same one if its log should be lost.
+		_, err = c.one(sqlCheckpoint)
+	}
+	return storage, err
 }
 
 // sqlUnfound finds a document that its index does not lead to: it would be taken for one

@@ -41,13 +41,14 @@ func checkLog(database string) error {
 		return err
 	}
 	defer f.Close()
-	switch lost, err := lostCommits(bufio.NewReaderSize(f, 1<<20), page); {
+	lost, err := lostCommits(bufio.NewReaderSize(f, 1<<20), page)
+	switch {
 	case err != nil:
 		return fmt.Errorf("read %s: %w", path, err)
 	case lost > 0:
 		return &UnreadableError{
 			Doing: "read the log " + path,
-			Err:   fmt.Errorf("it is damaged, and at least %d commits behind that are good", lost),
+			Err:   fmt.Errorf("it is damaged, and at least %d commits that stand after that would be lost", lost),
 		}
 	}
 	return nil
@@ -89,39 +90,61 @@ func lostCommits(r io.Reader, page int) (lost int, err error) {
 	if _, err := io.ReadFull(r, header); err != nil {
 		return 0, past(err)
 	}
-	var sum walSum
 	magic := binary.BigEndian.Uint32(header)
-	sum.bigEndian = magic == walMagic+1
-	sum.add(header[:24])
-	good := magic&^1 == walMagic && int(binary.BigEndian.Uint32(header[8:])) == page && sum.isAt(header[24:])
-	unsynced := 1 // the last commit, of which it is not known
-	if !good {
-		unsynced = 0 // but not of one whose header was not written either
+	head := walSum{bigEndian: magic == walMagic+1}
+	head.add(header[:24])
+	if magic&^1 == walMagic && int(binary.BigEndian.Uint32(header[8:])) == page && head.isAt(header[24:]) {
+		walk := walWalk{sum: head, salt: string(header[16:24]), good: true, unsynced: 1}
+		err = eachFrame(r, page, walk.step)
+		return walk.lost, err
 	}
-	salt := string(header[16:24])
+	// Of the header nothing is known, not even how sums are made. No commit in the log
+	// is one of which it was not written yet.
+	little, big := walWalk{}, walWalk{sum: walSum{bigEndian: true}}
+	err = eachFrame(r, page, func(frame []byte) {
+		little.step(frame)
+		big.step(frame)
+	})
+	return max(little.lost, big.lost), err
+}
+
+func eachFrame(r io.Reader, page int, do func(frame []byte)) error {
 	frame := make([]byte, walFrameHeader+page)
-	for first, commits := true, 0; ; first = false {
+	for {
 		if _, err := io.ReadFull(r, frame); err != nil {
-			return lost, past(err)
+			return past(err)
 		}
-		if first && !good {
-			salt = string(frame[8:16])
-		}
-		sum.add(frame[:8])
-		sum.add(frame[walFrameHeader:])
-		// A frame that follows the one before it, whatever that is worth.
-		follows := sum.isAt(frame[16:24]) && string(frame[8:16]) == salt
-		sum.set(frame[16:24])
-		if good {
-			good = follows
-			continue
-		}
-		if !follows {
-			commits = 0
-		} else if isCommit := binary.BigEndian.Uint32(frame[4:]) > 0; isCommit {
-			commits++
-		}
-		lost = max(lost, commits-unsynced)
+		do(frame)
+	}
+}
+
+// walWalk goes through the frames of a log.
+type walWalk struct {
+	sum      walSum
+	salt     string // of this log's frames; "": that of the first
+	good     bool   // all until now
+	unsynced int    // commits at the end that may never have been acknowledged
+	commits  int    // one after the other behind the damage
+	lost     int
+}
+
+func (w *walWalk) step(frame []byte) {
+	if w.salt == "" {
+		w.salt = string(frame[8:16])
+	}
+	w.sum.add(frame[:8])
+	w.sum.add(frame[walFrameHeader:])
+	// Whether it follows the one before it, whatever that is worth.
+	follows := w.sum.isAt(frame[16:24]) && string(frame[8:16]) == w.salt
+	w.sum.set(frame[16:24])
+	switch {
+	case w.good:
+		w.good = follows
+	case !follows:
+		w.commits = 0
+	case binary.BigEndian.Uint32(frame[4:]) > 0:
+		w.commits++
+		w.lost = max(w.lost, w.commits-w.unsynced)
 	}
 }
 
