@@ -280,7 +280,11 @@ func (d *document) changesFor(who Identity, id transaction.ID, fields map[string
 	if err != nil {
 		return nil, err
 	}
-	parts := transaction.Parts(fields)
+	most := transaction.PartOps
+	if limit := d.srv.opt.Limits.Change.Ops; limit > 0 {
+		most = min(most, limit)
+	}
+	parts := transaction.Parts(fields, most)
 	if len(parts) > 1 && len(changes) == 0 { // each builds on the one before: on a state of our own
 		state, err = state.AsOf(state.Heads())
 		if err != nil {

@@ -5,19 +5,18 @@ import (
 	"slices"
 )
 
-// partOps is how many operations a part comes to at most, unless one field alone
-// comes to more: half of what a change may have.
-const partOps = 10_000
+// PartOps is half of what a change may have.
+const PartOps = 10_000
 
 // Parts divides fields, in the order of their names, so that setting those of one
-// part makes a change that is within bounds.
-func Parts(fields map[string]Field) []map[string]Field {
+// part makes a change of at most so many operations, unless one field alone comes to more.
+func Parts(fields map[string]Field, most int) []map[string]Field {
 	var parts []map[string]Field
 	room := 0
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		ops := fields[name].ops()
 		if room < ops || len(parts) == 0 {
-			parts, room = append(parts, make(map[string]Field)), partOps
+			parts, room = append(parts, make(map[string]Field)), most
 		}
 		parts[len(parts)-1][name] = fields[name]
 		room -= ops

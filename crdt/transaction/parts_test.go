@@ -35,7 +35,7 @@ func TestParts(t *testing.T) {
 			for i := range c.n {
 				fields[fmt.Sprintf("f%04d", i)] = c.field(i)
 			}
-			parts := Parts(fields)
+			parts := Parts(fields, PartOps)
 			if len(parts) < c.at || len(parts) > c.most {
 				t.Errorf("%d parts, want %d to %d", len(parts), c.at, c.most)
 			}
@@ -48,7 +48,7 @@ func TestParts(t *testing.T) {
 				if err := edit.SetFields(part); err != nil {
 					t.Fatal(err)
 				}
-				if edit.b.Len() > partOps {
+				if edit.b.Len() > PartOps {
 					t.Errorf("part %d takes %d operations", i, edit.b.Len())
 				}
 				change, err := edit.Change()

@@ -41,7 +41,7 @@ func (c *Client) Withdraw(ctx context.Context, field string) (crdt.Hash, error) 
 // it, in the order of their names, may be there.
 func (c *Client) SetFields(ctx context.Context, fields map[string]transaction.Field) (last crdt.Hash, err error) {
 	none := true
-	for _, part := range transaction.Parts(fields) {
+	for _, part := range transaction.Parts(fields, transaction.PartOps) {
 		h, err := c.Edit(ctx, func(e *transaction.Edit) error { return e.SetFields(part) })
 		switch {
 		case errors.Is(err, transaction.ErrNothingToDo):
