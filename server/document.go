@@ -272,9 +272,11 @@ func (d *document) settle(s *settled) {
 	d.inflight--
 	if s.err == nil || errors.Is(s.err, store.ErrBehind) {
 		d.settled(s)
-		d.perform() // what it asks of the store counts
 		if d.inflight == 0 && (d.overtaken || d.stale) {
-			d.catchUp()
+			d.perform() // what it asks of the store counts
+			if d.inflight == 0 {
+				d.catchUp()
+			}
 		}
 		return
 	}
