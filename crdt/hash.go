@@ -51,6 +51,24 @@ func HashTexts(hs []Hash) []string {
 	return texts
 }
 
+// JoinHashes returns hashes one after the other.
+func JoinHashes(hs []Hash) []byte {
+	b := make([]byte, 0, len(hs)*len(Hash{}))
+	for _, h := range hs {
+		b = append(b, h[:]...)
+	}
+	return b
+}
+
+// SplitHashes reads what [JoinHashes] returns. A piece of a hash at the end is left
+// out.
+func SplitHashes(b []byte) (hs []Hash) {
+	for ; len(b) >= len(Hash{}); b = b[len(Hash{}):] {
+		hs = append(hs, Hash(b[:len(Hash{})]))
+	}
+	return hs
+}
+
 // Compare orders hashes by their bytes, the order in which heads and deps are
 // listed on the wire.
 func (h Hash) Compare(o Hash) int { return bytes.Compare(h[:], o[:]) }

@@ -419,17 +419,26 @@ func loaded(stored *store.Stored, lim crdt.Limits) (*crdt.Document, error) {
 	return doc, doc.Load(stored.Chunks[n:]...)
 }
 
+// readResolutions reads what seal has stored.
+func readResolutions(stored []store.Resolution) ([]presence.Resolution, error) {
+	list := make([]presence.Resolution, len(stored))
+	for i, r := range stored {
+		if err := json.Unmarshal(r.Data, &list[i]); err != nil {
+			return nil, fmt.Errorf("read resolution %d: %w", i+1, err)
+		}
+	}
+	return list, nil
+}
+
 // begin makes the machine of what was loaded.
 func (d *document) begin(doc *crdt.Document, stored *store.Stored) error {
 	settings, err := readSettings(stored.Settings)
 	if err != nil {
 		return err
 	}
-	resolutions := make([]presence.Resolution, len(stored.Resolutions))
-	for i, r := range stored.Resolutions {
-		if err := json.Unmarshal(r.Data, &resolutions[i]); err != nil {
-			return fmt.Errorf("read resolution %d: %w", i+1, err)
-		}
+	resolutions, err := readResolutions(stored.Resolutions)
+	if err != nil {
+		return err
 	}
 	d.kept, d.came = stored.Version, stored.Version
 	d.chain = &store.Chain{}

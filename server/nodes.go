@@ -2,14 +2,12 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"parley/crdt"
 	"parley/server/store"
-	"parley/sync/presence"
 	"parley/sync/session"
 )
 
@@ -111,12 +109,14 @@ func (n *nodes) compareOpen(ctx context.Context) error {
 	return nil
 }
 
-// hearRevocations takes over what was revoked on other nodes.
+// hearRevocations takes over what the store has been told since it was asked last, by
+// this server or another. One goroutine calls it at a time.
 func (s *Server) hearRevocations(ctx context.Context) error {
-	list, err := s.store.Revocations(ctx)
+	list, err := s.store.Revocations(ctx, s.revoked.heard)
 	if err != nil {
 		return err
 	}
+	s.revoked.heard += len(list)
 	for _, r := range list {
 		if s.revoked.add(r) {
 			s.closeRevoked(r)
@@ -163,7 +163,7 @@ func (d *document) hear(n *store.News) {
 	}
 	have := d.version()
 	switch {
-	case n.Version.Changes <= have.Changes && n.Version.Settings <= have.Settings && n.Version.Resolutions <= have.Resolutions:
+	case !have.Lacks(n.Version):
 	case d.inflight > 0: // some of it may be ours; it is looked at when all is answered
 		d.stale = true
 	case n.Changes != nil && have == (store.Version{
@@ -202,7 +202,7 @@ func (d *document) catchUp() {
 	defer cancel()
 	have := d.version()
 	st, err := d.srv.store.Newer(ctx, d.id, have)
-	if err == nil && (st.Version.Changes < have.Changes || st.Version.Settings < have.Settings || st.Version.Resolutions < have.Resolutions) {
+	if err == nil && st.Version.Lacks(have) {
 		err = fmt.Errorf("the database is at %+v, where it was at %+v: was a copy put in its place that lacks the newest?", st.Version, have)
 	}
 	switch {
@@ -260,14 +260,9 @@ func (d *document) news(st *store.Stored) (*session.News, error) {
 		}
 		news.Settings = &settings
 	}
-	for _, r := range st.Resolutions {
-		var resolution presence.Resolution
-		if err := json.Unmarshal(r.Data, &resolution); err != nil {
-			return nil, fmt.Errorf("read a resolution: %w", err)
-		}
-		news.Resolutions = append(news.Resolutions, resolution)
-	}
-	return news, nil
+	var err error
+	news.Resolutions, err = readResolutions(st.Resolutions)
+	return news, err
 }
 
 // drop gives up what is in memory: clients come back to what is on disk.

@@ -21,13 +21,19 @@ type revocations struct {
 	all    []store.Revocation // in their order
 	users  map[string][]store.Revocation
 	tokens map[string][]store.Revocation
+
+	heard int // how many of them the store has told; owned by hearRevocations
 }
 
 // add reports whether it is new.
 func (rs *revocations) add(r store.Revocation) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if slices.Contains(rs.all, r) {
+	alike := rs.users[r.User]
+	if r.Token != "" {
+		alike = rs.tokens[r.Token]
+	}
+	if slices.Contains(alike, r) {
 		return false
 	}
 	rs.all = append(rs.all, r)
@@ -74,15 +80,6 @@ func (rs *revocations) list() []revocationView {
 		views = append(views, viewRevocation(r))
 	}
 	return views
-}
-
-// loadRevocations reads what was taken back before.
-func (s *Server) loadRevocations() error {
-	stored, err := s.store.Revocations(context.Background())
-	for _, r := range stored {
-		s.revoked.add(r)
-	}
-	return err
 }
 
 // revocationView is a revocation as JSON has it; the body of POST

@@ -79,7 +79,7 @@ func New(st *store.Store, opt Options) (*Server, error) {
 	s.docs = registry{srv: s, docs: make(map[crdt.DocumentID]*document)}
 	s.counters.synced = newSynced()
 	s.metrics = s.newMetrics()
-	if err := s.loadRevocations(); err != nil {
+	if err := s.hearRevocations(context.Background()); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -47,6 +47,11 @@ type Committed struct {
 // resolutions were ever appended to it.
 type Version struct{ Changes, Settings, Resolutions int }
 
+// Lacks reports whether there is anything in another version that is not in this one.
+func (v Version) Lacks(other Version) bool {
+	return v.Changes < other.Changes || v.Settings < other.Settings || v.Resolutions < other.Resolutions
+}
+
 // ErrBehind refuses a batch because its document is not at [Batch.Base] any more:
 // another process has appended to it. Load what is new, and build on that.
 var ErrBehind = errors.New("the document has changed since this was made")

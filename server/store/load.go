@@ -255,17 +255,10 @@ func readSettings(ctx context.Context, c *conn, doc crdt.DocumentID) (settings [
 
 func readResolutions(ctx context.Context, c *conn, doc crdt.DocumentID) (list []Resolution, err error) {
 	err = c.query(ctx, func(v []driver.Value) error {
-		list = append(list, Resolution{Heads: readHashes(v[0].([]byte)), Data: v[1].([]byte)})
+		list = append(list, Resolution{Heads: crdt.SplitHashes(v[0].([]byte)), Data: v[1].([]byte)})
 		return nil
 	}, sqlResolved, doc[:])
 	return list, err
-}
-
-func readHashes(b []byte) (hs []crdt.Hash) {
-	for ; len(b) > 0; b = b[len(crdt.Hash{}):] {
-		hs = append(hs, crdt.Hash(b[:len(crdt.Hash{})]))
-	}
-	return hs
 }
 
 // readChanges adds the changes that are not in st.
@@ -342,7 +335,7 @@ func (s *Store) readSnapshot(ctx context.Context, c *conn, doc crdt.DocumentID) 
 			s.opt.Logger.Warn("a snapshot is damaged on disk and left out", "document", doc)
 			return nil
 		}
-		snap = &crdt.Snapshot{Changes: int(v[0].(int64)), Data: data, Heads: readHashes(heads)}
+		snap = &crdt.Snapshot{Changes: int(v[0].(int64)), Data: data, Heads: crdt.SplitHashes(heads)}
 		return nil
 	}, sqlSnapshot, doc[:])
 	return snap, err

@@ -192,7 +192,7 @@ func (raw *Raw) addResolution(v rowReader) error {
 	if errors.Join(err1, err2, err3) != nil {
 		return errRow
 	}
-	raw.Resolutions = append(raw.Resolutions, RawResolution{N: int(n), Resolution: Resolution{Heads: readHashes(heads), Data: data}})
+	raw.Resolutions = append(raw.Resolutions, RawResolution{N: int(n), Resolution: Resolution{Heads: crdt.SplitHashes(heads), Data: data}})
 	return nil
 }
 
@@ -205,7 +205,7 @@ func (raw *Raw) addSnapshot(v rowReader) error {
 		return errRow
 	}
 	raw.Snapshot = &RawSnapshot{
-		Snapshot: crdt.Snapshot{Changes: int(n), Heads: readHashes(heads), Data: data}, Sound: sha256.Sum256(data) == sum,
+		Snapshot: crdt.Snapshot{Changes: int(n), Heads: crdt.SplitHashes(heads), Data: data}, Sound: sha256.Sum256(data) == sum,
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ type Revocation struct {
 
 const (
 	sqlRevoke      = "INSERT INTO revocation (user, token, at, until, by) VALUES (?, ?, ?, ?, ?)"
-	sqlRevocations = "SELECT user, token, at, until, by FROM revocation ORDER BY n"
+	sqlRevocations = "SELECT user, token, at, until, by FROM revocation WHERE n > ? ORDER BY n"
 )
 
 func (w *writer) revoke(r *Revocation) error {
@@ -26,10 +26,11 @@ func (w *writer) revoke(r *Revocation) error {
 	return err
 }
 
-// Revocations returns all that were ever appended, in their order.
-func (s *Store) Revocations(ctx context.Context) (list []Revocation, err error) {
+// Revocations returns all that were ever appended but for the first few, in their
+// order.
+func (s *Store) Revocations(ctx context.Context, after int) (list []Revocation, err error) {
 	if s.backend != nil {
-		return s.backend.Revocations(ctx, 0)
+		return s.backend.Revocations(ctx, after)
 	}
 	err = s.readers.with(ctx, func(c *conn) error {
 		return c.query(ctx, func(v []driver.Value) error {
@@ -37,7 +38,7 @@ func (s *Store) Revocations(ctx context.Context) (list []Revocation, err error) 
 				User: v[0].(string), Token: v[1].(string), At: v[2].(int64), Until: v[3].(int64), By: v[4].(string),
 			})
 			return nil
-		}, sqlRevocations)
+		}, sqlRevocations, int64(after))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the revocations: %w", err)

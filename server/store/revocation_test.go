@@ -20,7 +20,7 @@ func TestRevocationsStay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		had, err := s.Revocations(t.Context())
+		had, err := s.Revocations(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

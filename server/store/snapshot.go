@@ -44,7 +44,7 @@ func SnapshotDue(covered, tail int, idle bool) bool {
 func (s *Store) PutSnapshot(ctx context.Context, doc crdt.DocumentID, snap crdt.Snapshot) error {
 	sum := sha256.Sum256(snap.Data)
 	put := func(w *writer, key int64) error {
-		_, err := w.conn.exec(sqlPutShot, key, int64(snap.Changes), hashBytes(snap.Heads), sum[:], snap.Data)
+		_, err := w.conn.exec(sqlPutShot, key, int64(snap.Changes), crdt.JoinHashes(snap.Heads), sum[:], snap.Data)
 		return err
 	}
 	return s.aside(ctx, &aside{document: doc, what: "a snapshot", changes: snap.Changes, put: put, snapshot: &snap})

@@ -135,21 +135,12 @@ func (w *writer) add(b *Batch) (added int, err error) {
 		return 0, err
 	}
 	if r := b.Resolution; r != nil {
-		if _, err := w.conn.exec(sqlResolve, h.key, hashBytes(r.Heads), r.Data); err != nil {
+		if _, err := w.conn.exec(sqlResolve, h.key, crdt.JoinHashes(r.Heads), r.Data); err != nil {
 			return 0, err
 		}
 	}
 	w.remember(b.Document, h)
 	return added, nil
-}
-
-// hashBytes is hashes one after the other.
-func hashBytes(hs []crdt.Hash) []byte {
-	b := make([]byte, 0, len(hs)*len(crdt.Hash{}))
-	for _, h := range hs {
-		b = append(b, h[:]...)
-	}
-	return b
 }
 
 func (w *writer) addChanges(h *head, changes []Change) (added int, err error) {

@@ -86,7 +86,7 @@ func (r *replica) load(records []record) error {
 		case recordActor:
 			r.ours[crdt.ActorID(rec.content)] = true
 		case recordServer:
-			r.known = parseHashes(rec.content)
+			r.known = crdt.SplitHashes(rec.content)
 			spent += recordHead + len(rec.content)
 		}
 	}
@@ -248,21 +248,7 @@ func (r *replica) ownerRecord() record {
 }
 
 func (r *replica) serverRecord() record {
-	var b []byte
-	for _, h := range r.known {
-		b = append(b, h[:]...)
-	}
-	return record{recordServer, b}
-}
-
-func parseHashes(b []byte) []crdt.Hash {
-	var hs []crdt.Hash
-	for chunk := range slices.Chunk(b, len(crdt.Hash{})) {
-		if len(chunk) == len(crdt.Hash{}) {
-			hs = append(hs, crdt.Hash(chunk))
-		}
-	}
-	return hs
+	return record{recordServer, crdt.JoinHashes(r.known)}
 }
 
 func (r *replica) close() error {

@@ -204,7 +204,7 @@ func (p *plan) take(rows pgx.Rows) error {
 }
 
 // find looks for what may be stored already: what says nothing of where it belongs,
-// and what belongs before the end, because its commit was answered by nobody.
+// and what was built on less than there is, because its commit was answered by nobody.
 func (b *Backend) find(ctx context.Context, p *plan) error {
 	p.stored = found{
 		changes: make(map[changeKey]int), settings: make(map[int64]map[int][]byte), resolutions: make(map[int64][]resolution),
@@ -214,7 +214,7 @@ func (b *Backend) find(ctx context.Context, p *plan) error {
 	q := &pgx.Batch{}
 	for _, batch := range p.batches {
 		s := p.spots[batch.Document]
-		if s == nil || s.was == (store.Version{}) || batch.Base != nil && !before(*batch.Base, s.was) {
+		if s == nil || s.was == (store.Version{}) || batch.Base != nil && !batch.Base.Lacks(s.was) {
 			continue
 		}
 		for i := range batch.Changes {
@@ -224,7 +224,7 @@ func (b *Backend) find(ctx context.Context, p *plan) error {
 			q.Queue(sqlFindSettings, s.key, batch.Base.Settings+1).Query(p.stored.takeSettings(s.key))
 		}
 		if r := batch.Resolution; r != nil {
-			q.Queue(sqlFindResolutions, s.key, hashBytes(r.Heads)).Query(p.stored.takeResolutions(s.key))
+			q.Queue(sqlFindResolutions, s.key, crdt.JoinHashes(r.Heads)).Query(p.stored.takeResolutions(s.key))
 		}
 	}
 	if len(hashes) > 0 {
@@ -234,12 +234,6 @@ func (b *Backend) find(ctx context.Context, p *plan) error {
 		return nil
 	}
 	return b.writer.SendBatch(ctx, q).Close()
-}
-
-// before reports whether what was built on v may have been committed already, where
-// the document is at is.
-func before(v, is store.Version) bool {
-	return v.Changes < is.Changes || v.Settings < is.Settings || v.Resolutions < is.Resolutions
 }
 
 func (f *found) takeChanges(rows pgx.Rows) error {
@@ -274,7 +268,7 @@ func (f *found) takeResolutions(document int64) func(pgx.Rows) error {
 		var heads, data []byte
 		_, err := pgx.ForEachRow(rows, []any{&n, &heads, &data}, func() error {
 			f.resolutions[document] = append(f.resolutions[document], resolution{
-				document, n, &store.Resolution{Heads: readHashes(heads), Data: bytes.Clone(data)},
+				document, n, &store.Resolution{Heads: crdt.SplitHashes(heads), Data: bytes.Clone(data)},
 			})
 			return nil
 		})
@@ -389,7 +383,7 @@ func (b *Backend) write(ctx context.Context, p *plan) error {
 		q.Queue(sqlAddSettings, s.document, s.n, s.data)
 	}
 	for _, r := range p.resolutions {
-		q.Queue(sqlAddResolution, r.document, r.n, hashBytes(r.Heads), r.Data)
+		q.Queue(sqlAddResolution, r.document, r.n, crdt.JoinHashes(r.Heads), r.Data)
 	}
 	for _, r := range p.revocations {
 		q.Queue(sqlRevoke, r.User, r.Token, r.At, r.Until, r.By)
@@ -467,7 +461,7 @@ func (b *Backend) remember(spots map[crdt.DocumentID]*spot) {
 func (b *Backend) PutSnapshot(doc crdt.DocumentID, snap *crdt.Snapshot) error {
 	sum := sha256.Sum256(snap.Data)
 	return b.putAside(doc, "a snapshot", snap.Changes, func(key int64) []any {
-		return []any{sqlPutSnapshot, key, snap.Changes, hashBytes(snap.Heads), sum[:], snap.Data}
+		return []any{sqlPutSnapshot, key, snap.Changes, crdt.JoinHashes(snap.Heads), sum[:], snap.Data}
 	})
 }
 
@@ -496,20 +490,4 @@ func (b *Backend) putAside(doc crdt.DocumentID, what string, changes int, put fu
 		_, err = b.writer.Exec(ctx, args[0].(string), args[1:]...)
 		return err
 	})
-}
-
-// hashBytes is hashes one after the other.
-func hashBytes(hs []crdt.Hash) []byte {
-	b := make([]byte, 0, len(hs)*len(crdt.Hash{}))
-	for _, h := range hs {
-		b = append(b, h[:]...)
-	}
-	return b
-}
-
-func readHashes(b []byte) (hs []crdt.Hash) {
-	for ; len(b) > 0; b = b[len(crdt.Hash{}):] {
-		hs = append(hs, crdt.Hash(b[:len(crdt.Hash{})]))
-	}
-	return hs
 }

@@ -134,7 +134,7 @@ func (l *loading) takeResolutions(rows pgx.Rows) error {
 		if err := rows.Scan(&heads, &data); err != nil {
 			return err
 		}
-		l.Resolutions = append(l.Resolutions, store.Resolution{Heads: readHashes(heads), Data: data})
+		l.Resolutions = append(l.Resolutions, store.Resolution{Heads: crdt.SplitHashes(heads), Data: data})
 	}
 	return rows.Err()
 }
@@ -150,7 +150,7 @@ func (l *loading) takeSnapshot(rows pgx.Rows) error {
 			l.b.complain("a snapshot is damaged on disk and left out", l.id)
 			continue
 		}
-		l.Snapshot = &crdt.Snapshot{Changes: changes, Data: data, Heads: readHashes(heads)}
+		l.Snapshot = &crdt.Snapshot{Changes: changes, Data: data, Heads: crdt.SplitHashes(heads)}
 	}
 	return rows.Err()
 }
@@ -196,6 +196,14 @@ func (l *loading) takeChanges(rows pgx.Rows) error {
 	return rows.Err()
 }
 
+// into appends what read makes of each row.
+func into[T any](list *[]T, read pgx.RowToFunc[T]) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*list, err = pgx.AppendRows(*list, rows, read)
+		return err
+	}
+}
+
 func (b *Backend) complain(what string, doc crdt.DocumentID) {
 	if b.opt.Logger != nil {
 		b.opt.Logger.Warn(what, "document", doc)
@@ -205,18 +213,13 @@ func (b *Backend) complain(what string, doc crdt.DocumentID) {
 // Receipts implements [store.Backend].
 func (b *Backend) Receipts(ctx context.Context, doc crdt.DocumentID, n int) (list []store.Receipt, err error) {
 	err = b.read(ctx, func(q *pgx.Batch) {
-		q.Queue(sqlReceipts, doc[:], n).Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				var hash []byte
-				var r store.Receipt
-				if err := rows.Scan(&hash, &r.User, &r.Role, &r.At); err != nil {
-					return err
-				}
+		q.Queue(sqlReceipts, doc[:], n).Query(into(&list, func(row pgx.CollectableRow) (r store.Receipt, err error) {
+			var hash []byte
+			if err = row.Scan(&hash, &r.User, &r.Role, &r.At); err == nil {
 				r.Hash = crdt.Hash(hash)
-				list = append(list, r)
 			}
-			return rows.Err()
-		})
+			return r, err
+		}))
 	})
 	return list, err
 }
@@ -228,18 +231,13 @@ func (b *Backend) Documents(ctx context.Context, after crdt.DocumentID, limit in
 		from = []byte{} // sorts before every id
 	}
 	err = b.read(ctx, func(q *pgx.Batch) {
-		q.Queue(sqlDocuments, from, limit).Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				var id []byte
-				var d store.DocumentInfo
-				if err := rows.Scan(&id, &d.Changes, &d.Covered, &d.SnapshotBytes); err != nil {
-					return err
-				}
+		q.Queue(sqlDocuments, from, limit).Query(into(&list, func(row pgx.CollectableRow) (d store.DocumentInfo, err error) {
+			var id []byte
+			if err = row.Scan(&id, &d.Changes, &d.Covered, &d.SnapshotBytes); err == nil {
 				d.ID = crdt.DocumentID(id)
-				list = append(list, d)
 			}
-			return rows.Err()
-		})
+			return d, err
+		}))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list documents: %w", err)
@@ -250,16 +248,10 @@ func (b *Backend) Documents(ctx context.Context, after crdt.DocumentID, limit in
 // Revocations implements [store.Backend].
 func (b *Backend) Revocations(ctx context.Context, after int) (list []store.Revocation, err error) {
 	err = b.read(ctx, func(q *pgx.Batch) {
-		q.Queue(sqlRevocations, after).Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				var r store.Revocation
-				if err := rows.Scan(&r.User, &r.Token, &r.At, &r.Until, &r.By); err != nil {
-					return err
-				}
-				list = append(list, r)
-			}
-			return rows.Err()
-		})
+		q.Queue(sqlRevocations, after).Query(into(&list, func(row pgx.CollectableRow) (r store.Revocation, err error) {
+			err = row.Scan(&r.User, &r.Token, &r.At, &r.Until, &r.By)
+			return r, err
+		}))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the revocations: %w", err)

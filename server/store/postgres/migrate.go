@@ -146,7 +146,7 @@ func (m *migration) nothingElse() error {
 }
 
 func (m *migration) copy() error {
-	revoked, err := m.from.Revocations(m.ctx)
+	revoked, err := m.from.Revocations(m.ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -270,11 +270,11 @@ func sound(raw *store.Raw) error {
 
 // compare reads everything again, from both.
 func (m *migration) compare() error {
-	want, err := m.from.Revocations(m.ctx)
+	want, err := m.from.Revocations(m.ctx, 0)
 	if err != nil {
 		return err
 	}
-	got, err := m.to.Revocations(m.ctx)
+	got, err := m.to.Revocations(m.ctx, 0)
 	if err != nil {
 		return err
 	}

@@ -97,8 +97,8 @@ func TestMigrate(t *testing.T) {
 			t.Errorf("document %d: the snapshot is %v, %d indexed", d, got.Snapshot, got.Indexed)
 		}
 	}
-	want, _ := from.Revocations(t.Context())
-	got, err := to.Revocations(t.Context())
+	want, _ := from.Revocations(t.Context(), 0)
+	got, err := to.Revocations(t.Context(), 0)
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("revoked are %v, %v; want %v", got, err, want)
 	}

@@ -178,7 +178,7 @@ func testLostAnswer(t *testing.T, cut string) {
 	if err != nil || st.Version != (store.Version{Changes: 8, Settings: 2, Resolutions: 1}) {
 		t.Errorf("it is at %+v, %v", st.Version, err)
 	}
-	list, err := direct.Revocations(t.Context())
+	list, err := direct.Revocations(t.Context(), 0)
 	if err != nil || !slices.Equal(list, []store.Revocation{revoked}) {
 		t.Errorf("revoked are %v, %v", list, err)
 	}

@@ -80,7 +80,7 @@ func testSettings(t *testing.T, p Place) {
 // testRevocations: all are kept, in their order.
 func testRevocations(t *testing.T, p Place) {
 	s := p.Open(t)
-	if list, err := s.Revocations(t.Context()); err != nil || len(list) != 0 {
+	if list, err := s.Revocations(t.Context(), 0); err != nil || len(list) != 0 {
 		t.Fatalf("an empty store has revoked %v, %v", list, err)
 	}
 	want := []store.Revocation{
@@ -98,7 +98,7 @@ func testRevocations(t *testing.T, p Place) {
 		t.Fatal(err)
 	}
 	s = p.Open(t)
-	got, err := s.Revocations(t.Context())
+	got, err := s.Revocations(t.Context(), 0)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("revoked are %+v, %v; want %+v", got, err, want)
 	}

@@ -306,12 +306,12 @@ func testRevokedBySeveral(t *testing.T, p Place) {
 		})
 	}
 	wg.Wait()
-	first, err := all[0].Revocations(t.Context())
+	first, err := all[0].Revocations(t.Context(), 0)
 	if err != nil || len(first) != stores*each {
 		t.Fatalf("%d revocations, %v", len(first), err)
 	}
 	for _, s := range all[1:] {
-		if list, err := s.Revocations(t.Context()); err != nil || !slices.Equal(list, first) {
+		if list, err := s.Revocations(t.Context(), 0); err != nil || !slices.Equal(list, first) {
 			t.Errorf("another store reads another list, %v", err)
 		}
 	}

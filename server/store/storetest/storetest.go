@@ -24,7 +24,7 @@ type Store interface {
 	PutPack(context.Context, crdt.DocumentID, *store.Pack) error
 	Newer(context.Context, crdt.DocumentID, store.Version) (*store.Stored, error)
 	Receipts(context.Context, crdt.DocumentID, int) ([]store.Receipt, error)
-	Revocations(context.Context) ([]store.Revocation, error)
+	Revocations(context.Context, int) ([]store.Revocation, error)
 	Documents(context.Context, crdt.DocumentID, int) ([]store.DocumentInfo, error)
 	StorageID() string
 	Status() error
