@@ -119,10 +119,7 @@ func (d *document) stateOf(heads []crdt.Hash) (*transaction.State, error) {
 		return nil, errNoTransaction
 	}
 	if heads == nil {
-		if d.machine.Settled() {
-			return state, nil
-		}
-		heads = g.Heads()
+		return d.machine.Durable()
 	}
 	if missing := g.Missing(heads); len(missing) > 0 {
 		return nil, newProblem(http.StatusNotFound, codeNotFound, "this transaction has no change "+missing[0].String())

@@ -333,3 +333,60 @@ func TestTooManyFields(t *testing.T) {
 		}
 	}
 }
+
+// TestTooManyFieldsInAnotherOrder: what was accepted somewhere counts everywhere,
+// though there it comes before the withdrawal that made room for it.
+func TestTooManyFieldsInAnotherOrder(t *testing.T) {
+	s, other := newReplica("t", 0, "a"), newReplica("t", 0, "b")
+	both := func(c *crdt.Change) {
+		s.take(t, c, host)
+		other.take(t, c, host)
+	}
+	both(transaction.Genesis("t"))
+	edit := func(actor crdt.ActorID, do func(e *transaction.Edit) error) *crdt.Change {
+		t.Helper()
+		e := s.state.Edit(actor, "hanna", time.UnixMilli(1))
+		if err := do(e); err != nil {
+			t.Fatal(err)
+		}
+		c, err := e.Change()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	fill := func(n int) *crdt.Change {
+		return edit("a", func(e *transaction.Edit) (err error) {
+			for i := range n {
+				err = errors.Join(err, e.Pick(fmt.Sprint(s.state.Len(), " ", i), json.RawMessage("1"), ""))
+			}
+			return err
+		})
+	}
+	for range transaction.MaxFields/1000 - 1 {
+		both(fill(1000))
+	}
+	both(fill(999))
+	last := edit("b", func(e *transaction.Edit) error { return e.Pick("the last", json.RawMessage("1"), "") })
+	beside := edit("a", func(e *transaction.Edit) error { return e.Pick("beside", json.RawMessage("1"), "") })
+	s.take(t, last, host)
+	other.take(t, last, host)
+	room := edit("b", func(e *transaction.Edit) error { return e.Withdraw("the last") })
+	s.take(t, room, host)
+	s.take(t, beside, host)
+
+	if r := other.state.Check(beside, host, nobody); r == nil || r.Code != transaction.CodeTooMany {
+		t.Errorf("one too many: %v", r)
+	}
+	for _, c := range []*crdt.Change{beside, room} {
+		if err := other.state.Apply(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := string(other.state.JSON()), string(s.state.JSON()); got != want {
+		t.Error("the order of the changes makes a difference")
+	}
+	if n := len(s.state.Selections()); n != transaction.MaxFields {
+		t.Errorf("%d picks", n)
+	}
+}

@@ -37,8 +37,8 @@ type Event struct {
 // changes has the same history.
 func (s *State) History() []Event {
 	var all []Event
-	for i := range s.records {
-		all = s.appendEvents(all, &s.records[i])
+	for i := range s.changes {
+		all = append(all, s.events(int32(i))...)
 	}
 	slices.SortFunc(all, func(a, b Event) int { return a.Op.Compare(b.Op) })
 	return all
@@ -51,24 +51,26 @@ func (s *State) EventsOf(change crdt.Hash) []Event {
 	if !ok {
 		return nil
 	}
-	return s.appendEvents(nil, &s.records[i])
+	return s.events(i)
 }
 
-func (s *State) appendEvents(all []Event, rec *record) []Event {
-	for _, e := range rec.events {
-		e.Superseded = slices.Clone(e.Superseded)
+// events reads a change again. What later changes have done since makes no
+// difference to what it did.
+func (s *State) events(i int32) []Event {
+	events := s.read(s.change(i), nil).events()
+	for n := range events {
+		e := &events[n]
 		if e.User = s.actors[e.Actor].user; e.Pick != nil {
-			pick := *e.Pick
-			e.Pick, e.User = &pick, pick.By
+			e.User = e.Pick.By
 		}
-		all = append(all, e)
 	}
-	return all
+	return events
 }
 
-// events notes what the change did to each field: one event for its pick, one
-// for its definition.
-func (r *reader) events() {
+// events returns what the change did to each field: one event for its pick, one
+// for its definition. It is nil if it did nothing.
+func (r *reader) events() []Event {
+	var events []Event
 	type subject struct {
 		field string
 		pick  bool
@@ -82,15 +84,19 @@ func (r *reader) events() {
 		about := subject{w.field, r.isSelection(w)}
 		n, known := at[about]
 		if !known {
-			n = len(r.rec.events)
+			n = len(events)
 			at[about] = n
-			r.rec.events = append(r.rec.events, Event{Field: w.field, Change: r.c.Hash, Actor: r.rec.actor})
+			events = append(events, Event{Field: w.field, Change: r.c.Hash, Actor: r.rec.actor})
 		}
-		r.note(&r.rec.events[n], w, about.pick)
+		r.note(&events[n], w, about.pick)
 	}
-	r.rec.events = slices.DeleteFunc(r.rec.events, func(e Event) bool {
+	events = slices.DeleteFunc(events, func(e Event) bool {
 		return e.Kind == Withdrawn && len(e.Superseded) == 0 // it withdrew what it had picked itself
 	})
+	if len(events) == 0 {
+		return nil
+	}
+	return events
 }
 
 // note brings an event up to a further write of its change.

@@ -34,7 +34,7 @@ func (s *State) read(c *crdt.Change, author *Author) *reader {
 		kinds: make([]kind, len(c.Ops)), fields: make([]string, len(c.Ops)),
 		maps: make(map[int]shaped), dead: make(map[int]bool),
 		fresh: make(map[crdt.OpID]map[string]bool),
-		rec:   &record{hash: c.Hash, deps: c.Deps, seq: c.Seq, maxOp: c.MaxOp()},
+		rec:   &record{hash: c.Hash},
 	}
 	r.nameActors()
 	for i := range c.Ops {
@@ -43,7 +43,6 @@ func (s *State) read(c *crdt.Change, author *Author) *reader {
 		}
 	}
 	r.finish()
-	r.events()
 	return r
 }
 
@@ -86,14 +85,13 @@ func (r *reader) operation(i int) (crdt.Code, string) {
 		return r.selection(i, object), op.Key
 	case kindPick:
 		return r.pickKey(i), field
-	case kindPickValue, kindFieldValue:
+	default:
 		return r.inValue(i, k), field
 	}
-	r.refuse(newRefusal(CodePath, "an object that is not there (operation %d of the change)", i))
-	return "", ""
 }
 
-// object returns what an operation is on.
+// object returns what an operation is on. What the state does not know is in an
+// earlier pick, for the gate has let the change pass.
 func (r *reader) object(ref crdt.Ref) (crdt.OpID, kind, string) {
 	id := crdt.OpID{}
 	if !ref.IsZero() {
@@ -104,7 +102,7 @@ func (r *reader) object(ref crdt.Ref) (crdt.OpID, kind, string) {
 	}
 	o := r.s.objects[id]
 	if o == nil {
-		return id, kindUnknown, ""
+		return id, kindPickValue, ""
 	}
 	return id, o.kind, o.field
 }
@@ -137,7 +135,7 @@ func (r *reader) write(i int, object crdt.OpID, w write) {
 
 // root reads a write of the genesis; nobody else writes there.
 func (r *reader) root(i int, object crdt.OpID) crdt.Code {
-	if len(r.s.records) > 0 {
+	if len(r.s.changes) > 0 {
 		return CodePath
 	}
 	w := write{}
@@ -237,7 +235,9 @@ func (r *reader) named(object crdt.OpID, op *crdt.Op, limit int) crdt.Code {
 	}
 	fresh[op.Key] = true
 	if held+len(fresh) > limit {
-		return CodeTooMany
+		// It is written all the same: how many there are depends on the order in which
+		// changes come, and what was accepted somewhere must count everywhere.
+		r.refuse(newRefusal(CodeTooMany, "%s", quote(op.Key)))
 	}
 	return ""
 }

@@ -2,17 +2,12 @@ package transaction
 
 import "parley/crdt"
 
-// record is what one change does to a transaction, apart from its bytes. It is
-// never modified: states as of different heads share it.
+// record is what one change does to a transaction. It is made to be run once.
 type record struct {
 	hash   crdt.Hash
-	deps   []crdt.Hash
-	actor  crdt.ActorID
-	seq    uint64
-	maxOp  uint64
+	actor  crdt.ActorID // the state's copy
 	writes []write
-	closed []closedObject
-	events []Event
+	closed []crdt.OpID // objects of fields that no later change may write to
 }
 
 // write is one write to a map of the document that holds more than one
@@ -29,10 +24,4 @@ type write struct {
 	leaf    leaf
 
 	at int // operation of the change
-}
-
-// closedObject is an object that no later change may write to.
-type closedObject struct {
-	op   crdt.OpID
-	kind kind
 }

@@ -55,7 +55,6 @@ func (r *reader) finish() {
 		switch r.kinds[w.at] {
 		case kindPick:
 			w.pick = r.pick(w)
-			r.rec.closed = append(r.rec.closed, closedObject{op: w.op, kind: kindPick})
 		case kindField, kindOption:
 			r.complete(w)
 		case kindUnknown, kindFieldValue:
@@ -63,8 +62,8 @@ func (r *reader) finish() {
 		}
 	}
 	for i, k := range r.kinds {
-		if k == kindPickValue || k == kindFieldValue {
-			r.rec.closed = append(r.rec.closed, closedObject{op: r.id(r.c.OpRef(i)), kind: k})
+		if k == kindFieldValue {
+			r.rec.closed = append(r.rec.closed, r.id(r.c.OpRef(i)))
 		}
 	}
 }

@@ -12,16 +12,25 @@ import (
 // State is a transaction as its changes tell it: who picked what, and what the
 // fields are. It belongs to one goroutine. What it returns is the caller's, but
 // for JSON, which is not to be modified.
+//
+// It holds what stands now. What earlier changes did is read again from their
+// bytes when it is asked for, so that a long history takes no more than those.
 type State struct {
 	id      ID
-	records []record // in the order in which they were applied
-	index   map[crdt.Hash]int
+	changes []applied // in the order in which they were applied
+	index   map[crdt.Hash]int32
 	tips    map[crdt.Hash]bool // that no applied change depends on
 	maxOp   uint64
 	actors  map[crdt.ActorID]actor
-	objects map[crdt.OpID]*object // that later changes may name
+	objects map[crdt.OpID]*object // that later changes may name; picks and what is in them are not here
 	checked *record               // of the change that Check has read last
 	missing []string              // what Missing returns; nil: to be counted
+}
+
+// applied is a change that was applied.
+type applied struct {
+	hash  crdt.Hash
+	chunk []byte // the caller's
 }
 
 // actor is what is known of one. Its id is kept once for all operation ids.
@@ -75,7 +84,7 @@ const (
 func New(id ID) *State {
 	return &State{
 		id:      id,
-		index:   make(map[crdt.Hash]int),
+		index:   make(map[crdt.Hash]int32),
 		tips:    make(map[crdt.Hash]bool),
 		actors:  make(map[crdt.ActorID]actor),
 		objects: map[crdt.OpID]*object{{}: {kind: kindRoot, slots: make(map[string][]live)}},
@@ -84,34 +93,45 @@ func New(id ID) *State {
 
 // Load returns the state that all accepted changes of a graph make.
 func Load(id ID, g *crdt.Graph) (*State, error) {
-	// They were accepted, by whatever limits.
-	lim := crdt.Limits{
-		ChangeBytes: math.MaxInt32, Ops: math.MaxInt32, Preds: math.MaxInt32, Deps: math.MaxInt32,
-		Actors: math.MaxInt32, MessageBytes: math.MaxInt32, ExtraBytes: math.MaxInt32,
-	}
 	s := New(id)
-	for i := range g.Len() {
-		c, err := crdt.DecodeChange(g.ChunkAt(i), lim)
-		if err != nil {
-			return nil, fmt.Errorf("read change %d of transaction %s: %w", i, id, err)
-		}
-		if err := s.Apply(c); err != nil {
-			return nil, err
-		}
+	if err := s.Follow(g, g.Len()); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// Follow applies the changes of a graph up to its n-th, behind those that were
+// applied, which are the graph's first.
+func (s *State) Follow(g *crdt.Graph, n int) error {
+	for i := len(s.changes); i < n; i++ {
+		c, err := crdt.DecodeChange(g.ChunkAt(i), noLimits)
+		if err != nil {
+			return fmt.Errorf("read change %d of transaction %s: %w", i, s.id, err)
+		}
+		if err := s.Apply(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noLimits are for changes that were accepted, by whatever limits.
+var noLimits = crdt.Limits{
+	ChangeBytes: math.MaxInt32, Ops: math.MaxInt32, Preds: math.MaxInt32, Deps: math.MaxInt32,
+	Actors: math.MaxInt32, MessageBytes: math.MaxInt32, ExtraBytes: math.MaxInt32,
 }
 
 // Apply adds a change whose dependencies were applied; one that was applied
 // before changes nothing. The change has passed crdt.Document.Add: what in it
 // is not as the schema says is passed over, for [State.Check] is not asked. It
 // fails on a change out of order, and on a first change that is not the
-// transaction's genesis. The state keeps nothing of the change's bytes.
+// transaction's genesis. The state keeps the change's chunk, as a graph does, and
+// nothing else of it.
 func (s *State) Apply(c *crdt.Change) error {
 	if s.Has(c.Hash) {
 		return nil
 	}
-	if len(s.records) == 0 && c.Hash != Genesis(s.id).Hash {
+	if len(s.changes) == 0 && c.Hash != Genesis(s.id).Hash {
 		return fmt.Errorf("apply change %s to transaction %s: its first change is not its genesis", c.Hash, s.id)
 	}
 	for _, dep := range c.Deps {
@@ -124,7 +144,7 @@ func (s *State) Apply(c *crdt.Change) error {
 		rec = s.read(c, nil).rec
 	}
 	s.checked = nil
-	s.run(rec)
+	s.run(c, rec)
 	return nil
 }
 
@@ -138,7 +158,7 @@ func (s *State) Has(h crdt.Hash) bool {
 }
 
 // Len returns the number of changes applied.
-func (s *State) Len() int { return len(s.records) }
+func (s *State) Len() int { return len(s.changes) }
 
 // Heads returns the changes that no other depends on, sorted.
 func (s *State) Heads() []crdt.Hash {
@@ -151,11 +171,11 @@ func (s *State) Heads() []crdt.Hash {
 
 // AsOf returns the state as it was at heads: that of these changes and all that
 // they depend on. It is for reading: a change made of it would fork its actor's
-// own line. It fails on heads that are not there. It costs as much as the
-// changes up to then.
+// own line. It fails on heads that are not there. It costs as much as applying
+// the changes up to then.
 func (s *State) AsOf(heads []crdt.Hash) (*State, error) {
-	wanted := make([]bool, len(s.records))
-	top := -1
+	wanted := make([]bool, len(s.changes))
+	top := int32(-1)
 	for _, h := range heads {
 		i, ok := s.index[h]
 		if !ok {
@@ -166,7 +186,7 @@ func (s *State) AsOf(heads []crdt.Hash) (*State, error) {
 	}
 	for i := top; i >= 0; i-- {
 		if wanted[i] {
-			for _, dep := range s.records[i].deps {
+			for _, dep := range s.depsOf(i) {
 				wanted[s.index[dep]] = true
 			}
 		}
@@ -174,22 +194,41 @@ func (s *State) AsOf(heads []crdt.Hash) (*State, error) {
 	then := New(s.id)
 	for i := range wanted {
 		if wanted[i] {
-			then.run(&s.records[i])
+			c := s.change(int32(i))
+			then.run(c, then.read(c, nil).rec)
 		}
 	}
 	return then, nil
 }
 
-// run appends a record and does what it says.
-func (s *State) run(rec *record) {
-	s.index[rec.hash] = len(s.records)
-	s.records = append(s.records, *rec)
-	for _, dep := range rec.deps {
+// change reads a change again.
+func (s *State) change(i int32) *crdt.Change {
+	c, err := crdt.DecodeChange(s.changes[i].chunk, noLimits)
+	if err != nil {
+		panic(fmt.Sprintf("transaction: change %d of %s was applied, and cannot be read: %v", i, s.id, err))
+	}
+	return c
+}
+
+// depsOf returns what a change depends on.
+func (s *State) depsOf(i int32) []crdt.Hash {
+	c, err := crdt.DecodeHeader(s.changes[i].chunk)
+	if err != nil {
+		panic(fmt.Sprintf("transaction: change %d of %s was applied, and cannot be read: %v", i, s.id, err))
+	}
+	return c.Deps
+}
+
+// run appends a change and does what its record says.
+func (s *State) run(c *crdt.Change, rec *record) {
+	s.index[c.Hash] = int32(len(s.changes))
+	s.changes = append(s.changes, applied{hash: c.Hash, chunk: c.Chunk()})
+	for _, dep := range c.Deps {
 		delete(s.tips, dep)
 	}
-	s.tips[rec.hash] = true
-	s.maxOp = max(s.maxOp, rec.maxOp)
-	a := actor{id: rec.actor, seq: rec.seq, user: s.actors[rec.actor].user}
+	s.tips[c.Hash] = true
+	s.maxOp = max(s.maxOp, c.MaxOp())
+	a := actor{id: rec.actor, seq: c.Seq, user: s.actors[rec.actor].user}
 	for i := range rec.writes {
 		w := &rec.writes[i]
 		s.write(w)
@@ -197,19 +236,14 @@ func (s *State) run(rec *record) {
 			a.user = w.pick.By
 		}
 	}
-	for _, id := range rec.closed {
-		s.objects[id.op] = &closed[id.kind]
+	for _, op := range rec.closed {
+		s.objects[op] = &closed
 	}
 	s.actors[a.id] = a
 }
 
-// closed are the objects in which later changes may write nothing. They have
-// no slots.
-var closed = [...]object{
-	kindPick:       {kind: kindPick},
-	kindPickValue:  {kind: kindPickValue},
-	kindFieldValue: {kind: kindFieldValue},
-}
+// closed is an object of a field in which later changes may write nothing.
+var closed = object{kind: kindFieldValue}
 
 // write makes one write take the place of those that it replaces.
 func (s *State) write(w *write) {

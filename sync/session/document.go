@@ -162,7 +162,7 @@ func (d *Document) Rest() {
 	}
 	d.doc.DropTables()
 	if d.room == nil || d.subject.isCurrent() {
-		d.matter.state = nil
+		d.matter.state, d.matter.kept = nil, nil
 	}
 	d.roomOut, d.unkept = nil, nil
 }

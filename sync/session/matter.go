@@ -17,6 +17,7 @@ type matter struct {
 	kind  matterKind
 	id    transaction.ID
 	state *transaction.State      // nil until it is needed
+	kept  *transaction.State      // as some durable changes make it; nil until it is needed
 	owner map[crdt.ActorID]string // who first used each actor
 }
 
@@ -129,6 +130,31 @@ func (m *matter) transaction(d *Document) (*transaction.State, error) {
 		m.state = state
 	}
 	return m.state, nil
+}
+
+// durable returns the state that the durable changes make. It costs as much as
+// applying those that have become so since it was asked last.
+func (m *matter) durable(d *Document) (*transaction.State, error) {
+	if d.Settled() {
+		return m.transaction(d)
+	}
+	if m.kept == nil {
+		m.kept = transaction.New(m.id)
+	}
+	if err := m.kept.Follow(d.Graph(), d.Graph().Durable()); err != nil {
+		m.kept = nil
+		return nil, err
+	}
+	return m.kept, nil
+}
+
+// Durable returns what the document's durable changes say of the transaction that
+// it is, nil if it is none. It is for reading.
+func (d *Document) Durable() (*transaction.State, error) {
+	if d.matter.kind != matterTransaction {
+		return nil, nil
+	}
+	return d.matter.durable(d)
 }
 
 // Transaction returns what the document's changes say of the transaction that

@@ -205,10 +205,7 @@ func (s *subject) read() {
 	if s.isCurrent() {
 		return
 	}
-	state, err := s.d.matter.transaction(s.d)
-	if err == nil && !s.d.Settled() {
-		state, err = state.AsOf(heads)
-	}
+	state, err := s.d.matter.durable(s.d)
 	s.heads, s.unreadable = heads, err != nil
 	if err == nil {
 		s.contested, s.missing = state.Contested(), state.Missing()
