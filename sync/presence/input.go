@@ -99,7 +99,13 @@ type Send struct {
 
 // Resolve asks for a resolution to be made durable, and then for [Stored].
 // Nobody may hear of it before that.
-type Resolve struct{ Resolution Resolution }
+type Resolve struct {
+	Resolution Resolution
+	// Relies are the rows of other nodes by which it was made, each with its number.
+	// If others stand there when it is to be stored, it must not be, and [Overtaken]
+	// says so. Nil where no store is shared.
+	Relies map[Node]uint64
+}
 
 func (Send) output()    {}
 func (Resolve) output() {}

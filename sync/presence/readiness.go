@@ -188,7 +188,7 @@ func (r *Room) resolve(now time.Time, out []Output) []Output {
 	r.sealing = &Resolution{
 		N: r.resolutions + 1, Heads: slices.Clone(heads), Parties: ready, Quorum: quorum, At: now.UnixMilli(),
 	}
-	return append(out, Resolve{*r.sealing})
+	return append(out, Resolve{Resolution: *r.sealing})
 }
 
 // resolved tells everyone of a resolution that is on disk.

@@ -31,6 +31,8 @@ type Config struct {
 	// Grace is how long a user who has lost the last connection may take to come
 	// back and have never left (default 8 s).
 	Grace time.Duration
+	// Node is this process among others that share the store. Zero: it has it alone.
+	Node Node
 }
 
 // DefaultGrace is the grace of a Config that says none.

@@ -31,7 +31,9 @@ type DocumentConfig struct {
 	// PlainDocuments admits documents that are not transactions.
 	PlainDocuments bool
 	Limits         Limits // with defaults set
-	// Presence is what the rooms of transactions have in common.
+	// Presence is what the rooms of transactions have in common. With a Node the store
+	// is shared with others: then there are a [Publish] and a [Relay], and what other
+	// nodes publish and relay is heard.
 	Presence presence.Config
 }
 
@@ -60,6 +62,7 @@ type Document struct {
 	resolutions []presence.Resolution // on disk, in their order
 	sealing     *presence.Resolution  // asked for, not yet on disk
 	roomOut     []presence.Output
+	elsewhere   map[presence.Node]*ElsewhereInput // until there is a room
 
 	session wire.SessionID
 	count   uint64 // of our own ephemeral messages in session
@@ -228,6 +231,8 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 		d.snapshot = in.Snapshot
 	case *TickInput:
 		out = d.inRoom(now, presence.Ticked{}, out)
+	default:
+		out = d.fromNodes(now, in, out)
 	}
 	return d.held.expire(now, out)
 }
@@ -630,8 +635,8 @@ func (d *Document) ephemeral(now time.Time, in *EphemeralInput, out []Output) []
 	return d.relay(in, out)
 }
 
-// relay hands an ephemeral message to every other peer of the document. It
-// stays its author's on every hop; only the target changes.
+// relay hands an ephemeral message to every other peer of the document, here and on
+// other nodes. It stays its author's on every hop; only the target changes.
 func (d *Document) relay(in *EphemeralInput, out []Output) []Output {
 	for _, p := range d.order {
 		if p.Conn == in.From.Conn || !d.served(p.Peer) {
@@ -640,6 +645,11 @@ func (d *Document) relay(in *EphemeralInput, out []Output) []Output {
 		m := in.Message
 		m.TargetID = p.ID
 		out = append(out, Send{Conn: p.Conn, Frame: wire.Append(nil, &m), Droppable: true})
+	}
+	if d.shared() {
+		m := in.Message
+		m.TargetID = ""
+		out = append(out, Relay{wire.Append(nil, &m)})
 	}
 	return out
 }

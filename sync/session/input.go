@@ -90,6 +90,36 @@ type FailedInput struct {
 // SnapshotInput hands over a newer snapshot of the document.
 type SnapshotInput struct{ Snapshot *crdt.Snapshot }
 
+// ElsewhereInput is what the row of another node holds of the document, which that
+// node's [Publish] made: all that there is of it. Nil data: there is no such row.
+// An older one than the last that was heard does nothing; with Seq 0 it counts
+// whatever was heard.
+type ElsewhereInput struct {
+	Node presence.Node
+	Seq  uint64
+	Data []byte
+}
+
+// SilentInput says that another node's lease has run out.
+type SilentInput struct{ Node presence.Node }
+
+// PublishedInput says that what a [Publish] with this number or a later one asked for
+// is stored.
+type PublishedInput struct {
+	N uint64
+	// Unstored: it is not, but this node's lease has run out for certain, so that
+	// nobody counts on what it had stored before. When it is stored, that is said too.
+	Unstored bool
+}
+
+// ForgottenInput says that what this node published is stored no more. It is
+// published again.
+type ForgottenInput struct{}
+
+// RelayedInput is an ephemeral message from another node, which a [Relay] there
+// asked to be passed on.
+type RelayedInput struct{ Data []byte }
+
 // TickInput lets time pass for a document: it is due at [Document.Wake].
 type TickInput struct{}
 
@@ -107,6 +137,11 @@ func (*SealedInput) input()         {}
 func (*DurableInput) input()        {}
 func (*FailedInput) input()         {}
 func (*SnapshotInput) input()       {}
+func (*ElsewhereInput) input()      {}
+func (*SilentInput) input()         {}
+func (*PublishedInput) input()      {}
+func (*ForgottenInput) input()      {}
+func (*RelayedInput) input()        {}
 func (*TickInput) input()           {}
 
 // Output is what a document's shell has to do. The set is closed.
@@ -160,6 +195,8 @@ type Disconnect struct {
 
 func (Commit) output()     {}
 func (Seal) output()       {}
+func (Publish) output()    {}
+func (Relay) output()      {}
 func (Pending) output()    {}
 func (Send) output()       {}
 func (Held) output()       {}

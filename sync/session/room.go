@@ -56,7 +56,9 @@ func (d *Document) inRoom(now time.Time, in presence.Input, out []Output) []Outp
 			out = d.announce(o, out)
 		case presence.Resolve:
 			d.sealing = &o.Resolution
-			out = append(out, Seal{o.Resolution})
+			out = append(out, Seal{o.Resolution, o.Relies})
+		case presence.Publish:
+			out = append(out, publish(o))
 		}
 	}
 	clear(d.roomOut)
@@ -104,7 +106,8 @@ const codeNoTransaction crdt.Code = "no-transaction"
 func (d *Document) advance(now time.Time, first int, out []Output) []Output {
 	if d.room == nil {
 		d.openRoom()
-		for range d.coming { // as they do when a transaction is created
+		out = d.tellElsewhere(now, out) // before anybody arrives
+		for range d.coming {            // as they do when a transaction is created
 			out = d.inRoom(now, presence.Setting{}, out)
 		}
 		for _, p := range d.order {
