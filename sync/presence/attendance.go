@@ -41,10 +41,8 @@ type Present struct {
 	Since int64  // milliseconds since 1970
 	Conns []Connected
 	Lost  []Awaited
-	Word  *Word // the newest that was said through this node; nil: none
-	// Left is when the user last left through this node, and nothing that was lost
-	// before is waited for; zero: nothing elsewhere was.
-	Left Stamp
+	Ended []Ended
+	Word  *Word // the newest of those that this node keeps; nil: none
 }
 
 // Connected is a connection.
@@ -63,6 +61,13 @@ type Awaited struct {
 	Role    transaction.Role // that it had
 	Arrived Stamp
 	Left    time.Duration // how long it is waited for, from when this was made
+}
+
+// Ended is a client of which all connections that arrived before At are no more,
+// and are not waited for, whatever other nodes say of them.
+type Ended struct {
+	Peer string
+	At   Stamp
 }
 
 // Word is what a user said of being ready.
@@ -103,8 +108,8 @@ type (
 		Since int64           `cbor:"3,keyasint,omitempty"`
 		Conns []connectedForm `cbor:"4,keyasint,omitempty"`
 		Lost  []awaitedForm   `cbor:"5,keyasint,omitempty"`
-		Word  *wordForm       `cbor:"6,keyasint,omitempty"`
-		Left  stampForm       `cbor:"7,keyasint,omitempty"`
+		Ended []endedForm     `cbor:"6,keyasint,omitempty"`
+		Word  *wordForm       `cbor:"7,keyasint,omitempty"`
 	}
 	connectedForm struct {
 		Peer      string           `cbor:"0,keyasint"`
@@ -119,6 +124,10 @@ type (
 		Role    transaction.Role `cbor:"1,keyasint,omitempty"`
 		Arrived stampForm        `cbor:"2,keyasint"`
 		Left    uint64           `cbor:"3,keyasint,omitempty"` // milliseconds
+	}
+	endedForm struct {
+		Peer string    `cbor:"0,keyasint"`
+		At   stampForm `cbor:"1,keyasint"`
 	}
 	wordForm struct {
 		Said  stampForm `cbor:"0,keyasint"`
@@ -150,7 +159,7 @@ type attendanceWriter struct {
 }
 
 func (w *attendanceWriter) present(p *Present) presentForm {
-	f := presentForm{User: p.User, Name: p.Name, Named: w.stamp(p.Named), Since: p.Since, Left: w.stamp(p.Left)}
+	f := presentForm{User: p.User, Name: p.Name, Named: w.stamp(p.Named), Since: p.Since}
 	for _, c := range p.Conns {
 		f.Conns = append(f.Conns, connectedForm{
 			Peer: c.Peer, Role: c.Role, Arrived: w.stamp(c.Arrived), Focus: c.Focus, Focused: w.stamp(c.Focused),
@@ -161,6 +170,9 @@ func (w *attendanceWriter) present(p *Present) presentForm {
 		f.Lost = append(f.Lost, awaitedForm{
 			Peer: a.Peer, Role: a.Role, Arrived: w.stamp(a.Arrived), Left: uint64(max(0, a.Left.Milliseconds())),
 		})
+	}
+	for _, e := range p.Ended {
+		f.Ended = append(f.Ended, endedForm{Peer: e.Peer, At: w.stamp(e.At)})
 	}
 	if p.Word != nil {
 		f.Word = &wordForm{Said: w.stamp(p.Word.Said), Heads: w.list(p.Word.Heads), Over: w.stamp(p.Word.Over)}
@@ -273,7 +285,7 @@ func (r *attendanceReader) present(f *presentForm) (p Present, err error) {
 		}
 		return s
 	}
-	p.Named, p.Left = stamp(f.Named), stamp(f.Left)
+	p.Named = stamp(f.Named)
 	for _, c := range f.Conns {
 		p.Conns = append(p.Conns, Connected{
 			Peer: c.Peer, Role: c.Role, Arrived: stamp(c.Arrived), Focus: c.Focus, Focused: stamp(c.Focused),
@@ -285,6 +297,9 @@ func (r *attendanceReader) present(f *presentForm) (p Present, err error) {
 			Peer: l.Peer, Role: l.Role, Arrived: stamp(l.Arrived),
 			Left: time.Duration(min(l.Left, uint64(time.Hour.Milliseconds()))) * time.Millisecond,
 		})
+	}
+	for _, e := range f.Ended {
+		p.Ended = append(p.Ended, Ended{Peer: e.Peer, At: stamp(e.At)})
 	}
 	if f.Word != nil {
 		p.Word = &Word{Said: stamp(f.Word.Said), Over: stamp(f.Word.Over)}

@@ -51,6 +51,3 @@ type Publish struct {
 }
 
 func (Publish) output() {}
-
-// Relies returns the rows by which this room goes, each with its number.
-func (r *Room) Relies() map[Node]uint64 { return nil }

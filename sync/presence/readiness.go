@@ -79,8 +79,22 @@ func (r *Room) ready(now time.Time, c *connection, heads []crdt.Hash, out []Outp
 		return out // replaced by a newer connection, or ready already
 	}
 	p.ready, p.lapse = heads, nil
+	if r.shared() {
+		r.say(p, heads)
+	}
 	r.teller.changed(now)
 	return out
+}
+
+// unready takes a user's readiness back.
+func (r *Room) unready(p *participant) {
+	if r.shared() {
+		r.withdraw(p)
+	}
+	if p.ready != nil {
+		p.ready = nil
+		r.teller.changed(r.now)
+	}
 }
 
 // checkReady returns nil if a person may be ready for heads now.
@@ -132,10 +146,16 @@ func (r *Room) lapse(because Cause, out []Output) []Output {
 	heads := r.subject.Heads()
 	for _, user := range slices.Sorted(maps.Keys(r.users)) {
 		p := r.users[user]
-		if p.ready == nil || slices.Equal(p.ready, heads) {
+		before := p.ready
+		if r.shared() {
+			r.weigh(p)
+		} else if !slices.Equal(p.ready, heads) {
+			p.ready = nil
+		}
+		if before == nil || p.ready != nil {
 			continue
 		}
-		p.ready, p.lapse = nil, &because
+		p.lapse = &because
 		r.census.Lapses++
 		out = append(out, Send{Data: (&Lapsed{User: user, Because: because}).Encode()})
 	}
@@ -172,7 +192,7 @@ func (r *Room) resolve(now time.Time, out []Output) []Output {
 		return out
 	}
 	heads := r.subject.Heads()
-	if r.resolution.Over(heads) || !r.subject.Settled() {
+	if r.resolution.Over(heads) || !r.subject.Settled() || r.isInTheDark() {
 		return out
 	}
 	users, quorum := r.needed()
@@ -188,7 +208,7 @@ func (r *Room) resolve(now time.Time, out []Output) []Output {
 	r.sealing = &Resolution{
 		N: r.resolutions + 1, Heads: slices.Clone(heads), Parties: ready, Quorum: quorum, At: now.UnixMilli(),
 	}
-	return append(out, Resolve{Resolution: *r.sealing})
+	return append(out, Resolve{Resolution: *r.sealing, Relies: r.Relies()})
 }
 
 // resolved tells everyone of a resolution that is on disk.

@@ -42,6 +42,7 @@ const DefaultGrace = 8 * time.Second
 // to one goroutine.
 type Room struct {
 	grace    time.Duration
+	node     Node // zero: there are no others
 	subject  Subject
 	settings Settings
 	setting  int // how many others are on their way to the disk
@@ -49,6 +50,12 @@ type Room struct {
 	conns map[Conn]*connection
 	users map[string]*participant
 	ticks uint64 // counts what happens, for an order
+
+	now       time.Time         // of the step that is made
+	clock     uint64            // of the last stamp, or a later one that was heard of
+	nodes     []*elsewhere      // by node
+	traces    map[string]*trace // by user; empty without other nodes
+	publisher publisher
 
 	resolutions int         // how many there are
 	resolution  *Resolution // the newest, on disk
@@ -59,8 +66,8 @@ type Room struct {
 	census Census    // as of the last step
 }
 
-// Census is how many users are here, and how often somebody's readiness lapsed
-// since the room was made.
+// Census is how many users are here through this node, and how often somebody's
+// readiness lapsed since the room was made.
 type Census struct {
 	Online, Reconnecting int
 	Ready                int // of both
@@ -75,7 +82,8 @@ type connection struct {
 	away   bool // it took leave, and listens only
 	trip   time.Duration
 	focus  string
-	order  uint64 // when it last said where the user is
+	moved  Stamp // when it last said where the user is
+	came   Stamp // when it became the user's
 
 	wants bool      // the roster, whatever others are told
 	told  time.Time // when it last got what it wanted
@@ -95,20 +103,30 @@ type participant struct {
 	ready []crdt.Hash        // what the user is ready for; nil: nothing
 	lapse *Cause
 	trip  time.Duration // as everybody was last told
+
+	named   Stamp         // when the connection came that the name is of
+	others  []Connected   // on other nodes
+	waited  []awaited     // lost there
+	outside time.Duration // round trip as other nodes were last told
 }
 
 // absence is a client that may come back.
 type absence struct {
 	until time.Time
 	role  transaction.Role // that it had
+	came  Stamp
+	// dead: the same client came later on another node, or ended there. It is told on
+	// for as long as it would be waited for: who hears of this node first, and of
+	// that one later, must not take its user for gone.
+	dead bool
 }
 
 // New returns a room without anybody in it. resolutions are the transaction's,
 // in the order in which they were made.
 func New(cfg Config, subject Subject, settings Settings, resolutions []Resolution) *Room {
 	r := &Room{
-		grace: cmp.Or(cfg.Grace, DefaultGrace), subject: subject, settings: settings,
-		conns: make(map[Conn]*connection), users: make(map[string]*participant),
+		grace: cmp.Or(cfg.Grace, DefaultGrace), node: cfg.Node, subject: subject, settings: settings,
+		conns: make(map[Conn]*connection), users: make(map[string]*participant), traces: make(map[string]*trace),
 		resolutions: len(resolutions),
 	}
 	if len(resolutions) > 0 {
@@ -127,6 +145,7 @@ func (r *Room) Step(now time.Time, in Input, out []Output) []Output {
 
 func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 	r.ticks++
+	r.now = now
 	switch in := in.(type) {
 	case Arrived:
 		r.arrive(now, in)
@@ -162,16 +181,41 @@ func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 	case Ticked:
 		r.expire(now)
 		out = r.fulfil(now, out)
+	case Elsewhere:
+		r.hearOf(in)
+	case Silent:
+		r.lose(in.Node)
+	case Published:
+		out = r.published(in, out)
+	case Forgotten:
+		r.forgotten()
 	}
 	out = r.resolve(now, out)
+	out = r.publish(out)
 	if _, ticked := in.(Ticked); !ticked && !r.subject.Known() {
 		return out // what else the input leads to comes first: the tick is due at once
 	}
 	return r.tell(now, out)
 }
 
-// Empty reports whether nobody is here, nor expected back.
-func (r *Room) Empty() bool { return len(r.users) == 0 }
+// Empty reports whether nobody is here, nor expected back, through this node, and
+// nothing has to be remembered of those who were.
+func (r *Room) Empty() bool {
+	if !r.shared() {
+		return len(r.users) == 0
+	}
+	for _, p := range r.users {
+		if len(p.conns) > 0 || len(p.lost) > 0 {
+			return false
+		}
+	}
+	for _, t := range r.traces {
+		if t.word != nil || len(t.ended) > 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // Census returns it as of the last step.
 func (r *Room) Census() Census { return r.census }
@@ -179,14 +223,18 @@ func (r *Room) Census() Census { return r.census }
 func (r *Room) count() {
 	c := Census{Lapses: r.census.Lapses}
 	for _, p := range r.users {
-		if len(p.conns) > 0 {
+		switch {
+		case len(p.conns) > 0:
 			c.Online++
+		case !p.isLocal() || p.isOnline(): // other nodes count them
+			continue
+		default:
+			c.Reconnecting++
 		}
 		if p.ready != nil {
 			c.Ready++
 		}
 	}
-	c.Reconnecting = len(r.users) - c.Online
 	r.census = c
 }
 
@@ -212,7 +260,12 @@ func (r *Room) Sealed(heads []crdt.Hash) bool {
 func (r *Room) Sealing() bool { return r.sealing != nil }
 
 // Wake returns when [Ticked] is due, the zero time if nothing waits.
-func (r *Room) Wake() time.Time { return earlier(r.nextBroadcast(), r.waits) }
+func (r *Room) Wake() time.Time {
+	if r.isHeldBack() {
+		return r.waits
+	}
+	return earlier(r.nextBroadcast(), r.waits)
+}
 
 // earliest is when the first of those who wait has waited enough: for somebody to
 // come back, for a change, or for a roster of their own.
@@ -221,16 +274,20 @@ func (r *Room) earliest() (wake time.Time) {
 		for _, a := range p.lost {
 			wake = earlier(wake, a.until)
 		}
+		for _, a := range p.waited {
+			wake = earlier(wake, a.until)
+		}
 	}
+	held := r.isHeldBack()
 	for _, c := range r.conns {
 		if c.hopes != nil {
 			wake = earlier(wake, c.hopesTill)
 		}
-		if c.wants {
+		if c.wants && !held {
 			wake = earlier(wake, c.told.Add(tellEvery))
 		}
 	}
-	return wake
+	return earlier(wake, r.publisher.due())
 }
 
 // earlier takes the zero time for never.
@@ -255,7 +312,7 @@ func (r *Room) enter(now time.Time, c *connection) {
 	}
 	p := r.users[user]
 	if p != nil && p.expired(now) { // nobody has ticked yet
-		delete(r.users, user)
+		r.depart(p)
 		p = nil
 	}
 	if p == nil {
@@ -266,6 +323,8 @@ func (r *Room) enter(now time.Time, c *connection) {
 	// The client is back: its older connection is the dead half of a link.
 	p.conns = slices.DeleteFunc(p.conns, func(older *connection) bool { return older.peer == c.peer })
 	p.conns = append(p.conns, c)
+	c.came = r.stamp()
+	r.mustTell()
 	r.identify(p)
 	r.teller.changed(now)
 }
@@ -274,15 +333,25 @@ func (r *Room) enter(now time.Time, c *connection) {
 // a party if any of them is one, also of those that may come back. Who is no
 // party any more is not ready.
 func (r *Room) identify(p *participant) {
+	if r.shared() {
+		r.identifyShared(p)
+		return
+	}
+	p.describe()
+	if !r.isParty(p.user, p.role) {
+		p.ready = nil
+	}
+}
+
+func (p *participant) describe() {
 	p.role = ""
 	for _, c := range p.conns {
 		p.name, p.role = c.person.Name, stronger(p.role, c.person.Role)
 	}
 	for _, a := range p.lost {
-		p.role = stronger(p.role, a.role)
-	}
-	if !r.isParty(p.user, p.role) {
-		p.ready = nil
+		if !a.dead {
+			p.role = stronger(p.role, a.role)
+		}
 	}
 }
 
@@ -301,11 +370,11 @@ func rank(role transaction.Role) int {
 
 // expired reports whether everybody who might have come back should be here.
 func (p *participant) expired(now time.Time) bool {
-	if len(p.conns) > 0 {
+	if p.isOnline() || slices.ContainsFunc(p.waited, func(a awaited) bool { return !a.isOver(now) }) {
 		return false
 	}
 	for _, a := range p.lost {
-		if now.Before(a.until) {
+		if !a.dead && now.Before(a.until) {
 			return false
 		}
 	}
@@ -323,11 +392,40 @@ func (r *Room) part(now time.Time, in Parted) {
 		return
 	}
 	if !in.Goodbye {
-		p.await(c.peer, absence{until: now.Add(r.grace), role: c.person.Role})
+		p.await(c.peer, absence{until: now.Add(r.grace), role: c.person.Role, came: c.came})
+	} else if r.shared() {
+		r.end(p.user, c.peer, c.came)
 	}
 	r.remove(now, p, c)
-	if len(p.conns) == 0 && len(p.lost) == 0 {
-		delete(r.users, p.user)
+	if p.isGone() {
+		r.depart(p)
+	}
+}
+
+// isGone reports whether nothing is left of a user.
+func (p *participant) isGone() bool { return !p.isLocal() && len(p.others) == 0 && len(p.waited) == 0 }
+
+// isLocal reports whether the user is here through this node, or waited for here.
+func (p *participant) isLocal() bool {
+	if len(p.conns) > 0 {
+		return true
+	}
+	for _, a := range p.lost {
+		if !a.dead {
+			return true
+		}
+	}
+	return false
+}
+
+// isOnline reports whether the user has a connection anywhere.
+func (p *participant) isOnline() bool { return len(p.conns) > 0 || len(p.others) > 0 }
+
+// depart makes a user leave.
+func (r *Room) depart(p *participant) {
+	delete(r.users, p.user)
+	if r.shared() {
+		r.departShared(p)
 	}
 }
 
@@ -355,6 +453,7 @@ func (r *Room) holder(c *connection) *participant {
 }
 
 func (r *Room) remove(now time.Time, p *participant, c *connection) {
+	r.mustTell()
 	p.conns = slices.DeleteFunc(p.conns, func(other *connection) bool { return other == c })
 	r.identify(p)
 	r.teller.changed(now)
@@ -362,17 +461,21 @@ func (r *Room) remove(now time.Time, p *participant, c *connection) {
 
 // expire makes those leave who have not come back in time.
 func (r *Room) expire(now time.Time) {
-	for user, p := range r.users {
+	for _, user := range slices.Sorted(maps.Keys(r.users)) {
+		p := r.users[user]
 		before, role := len(p.lost), p.role
 		maps.DeleteFunc(p.lost, func(_ string, a absence) bool { return !now.Before(a.until) })
-		if len(p.lost) == before {
+		switch {
+		case len(p.lost) < before:
+			r.mustTell()
+		case !r.expireElsewhere(user):
 			continue
 		}
 		if r.identify(p); p.role != role {
 			r.teller.changed(now)
 		}
-		if len(p.lost) == 0 && len(p.conns) == 0 {
-			delete(r.users, user)
+		if p.isGone() {
+			r.depart(p)
 			r.teller.changed(now)
 		}
 	}
@@ -389,9 +492,8 @@ func (r *Room) hear(now time.Time, in Heard, out []Output) []Output {
 		return r.ready(now, c, m.Heads, out)
 	case Unready:
 		c.hopes = nil
-		if p := r.holder(c); p != nil && p.ready != nil {
-			p.ready = nil
-			r.teller.changed(now)
+		if p := r.holder(c); p != nil {
+			r.unready(p)
 		}
 	case Focus:
 		if m.Field != "" { // who goes and then looks away has gone
@@ -416,11 +518,17 @@ func (r *Room) comeBack(now time.Time, c *connection) {
 	if !c.away {
 		return
 	}
-	if p := r.users[c.person.User]; p != nil && slices.ContainsFunc(p.conns, func(newer *connection) bool { return newer.peer == c.peer }) {
+	if p := r.users[c.person.User]; p != nil && p.hasPeer(c.peer) {
 		return
 	}
 	c.away = false
 	r.enter(now, c)
+}
+
+// hasPeer reports whether a client of the user's is connected.
+func (p *participant) hasPeer(peer string) bool {
+	return slices.ContainsFunc(p.conns, func(c *connection) bool { return c.peer == peer }) ||
+		slices.ContainsFunc(p.others, func(c Connected) bool { return c.Peer == peer })
 }
 
 // leave takes a connection out, and its user if it was the last: whatever was
@@ -431,9 +539,13 @@ func (r *Room) leave(now time.Time, c *connection) {
 		return
 	}
 	c.away, c.focus, c.hopes = true, "", nil
+	if r.shared() {
+		r.end(p.user, c.peer, c.came)
+	}
 	r.remove(now, p, c)
-	if len(p.conns) == 0 {
-		delete(r.users, p.user)
+	if !p.isOnline() {
+		r.endAll(p)
+		r.depart(p)
 	}
 }
 
@@ -443,18 +555,27 @@ func (r *Room) focus(now time.Time, c *connection, field string) {
 		return
 	}
 	before := p.focus()
-	c.focus, c.order = field, r.ticks
+	c.focus, c.moved = field, r.stamp()
+	r.mayWait()
 	if p.focus() != before {
 		r.teller.changed(now)
 	}
 }
 
 // focus is where the user last went, of the connections there are.
-func (p *participant) focus() string {
-	if len(p.conns) == 0 {
-		return ""
+func (p *participant) focus() (field string) {
+	var last Stamp
+	for _, c := range p.conns {
+		if last.Before(c.moved) {
+			last, field = c.moved, c.focus
+		}
 	}
-	return slices.MaxFunc(p.conns, func(a, b *connection) int { return cmp.Compare(a.order, b.order) }).focus
+	for _, c := range p.others {
+		if last.Before(c.Focused) {
+			last, field = c.Focused, c.Focus
+		}
+	}
+	return field
 }
 
 func (r *Room) measure(now time.Time, in Measured) {
@@ -469,6 +590,9 @@ func (r *Room) measure(now time.Time, in Measured) {
 	}
 	before := p.roundTrip()
 	c.trip = in.RoundTrip
+	if notable(p.outside, p.nearTrip()) {
+		r.mayWait()
+	}
 	switch is := p.roundTrip(); {
 	case is == before:
 	case notable(p.trip, is):
@@ -486,11 +610,26 @@ func notable(told, is time.Duration) bool {
 }
 
 // roundTrip is the best of the user's connections, 0 if none is known.
-func (p *participant) roundTrip() (best time.Duration) {
-	for _, c := range p.conns {
-		if c.trip > 0 && (best == 0 || c.trip < best) {
-			best = c.trip
-		}
+func (p *participant) roundTrip() time.Duration {
+	best := p.nearTrip()
+	for _, c := range p.others {
+		best = better(best, c.RoundTrip)
 	}
 	return best
+}
+
+// nearTrip is the same of the connections to this node.
+func (p *participant) nearTrip() (best time.Duration) {
+	for _, c := range p.conns {
+		best = better(best, c.trip)
+	}
+	return best
+}
+
+// better returns the lesser round trip time of which one may not be known.
+func better(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }

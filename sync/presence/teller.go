@@ -63,6 +63,9 @@ func later(a, b time.Time) time.Time {
 // tell sends the roster to everybody if that is due, and else to those who have
 // only now come or asked.
 func (r *Room) tell(now time.Time, out []Output) []Output {
+	if r.isHeldBack() {
+		return out
+	}
 	if next := r.nextBroadcast(); !next.IsZero() && !now.Before(next) {
 		return r.tellAll(now, out)
 	}
@@ -93,7 +96,11 @@ func (r *Room) tellAll(now time.Time, out []Output) []Output {
 	for _, p := range r.users {
 		p.trip = p.roundTrip()
 	}
-	return append(out, Send{Data: r.roster().Encode()})
+	roster := r.roster()
+	if r.shared() {
+		r.publisher.told = roster
+	}
+	return append(out, Send{Data: roster.Encode()})
 }
 
 // roster is how it stands.
@@ -111,21 +118,27 @@ func (r *Room) roster() *Roster {
 		roster.Resolution = r.resolution
 	}
 	for _, user := range slices.Sorted(maps.Keys(r.users)) {
-		roster.Participants = append(roster.Participants, r.users[user].show())
+		roster.Participants = append(roster.Participants, r.show(r.users[user]))
 	}
 	return roster
 }
 
-func (p *participant) show() Participant {
+func (r *Room) show(p *participant) Participant {
 	state := Online
-	if len(p.conns) == 0 {
+	if !p.isOnline() {
 		state = Reconnecting
 	}
 	return Participant{
-		User: p.user, Name: p.name, Role: p.role, State: state, Connections: len(p.conns),
-		Ready: p.ready != nil, Focus: p.focus(), Since: p.since.UnixMilli(), RoundTrip: p.roundTrip(), Lapsed: p.lapse,
+		User: p.user, Name: p.name, Role: p.role, State: state, Connections: len(p.conns) + len(p.others),
+		Ready: p.ready != nil || r.hides(p), Focus: p.focus(), Since: p.since.UnixMilli(), RoundTrip: p.roundTrip(), Lapsed: p.lapse,
 	}
 }
 
 // Roster returns how it stands, for those who ask otherwise than by message.
-func (r *Room) Roster() *Roster { return r.roster() }
+// What may not be told yet is not in it.
+func (r *Room) Roster() *Roster {
+	if r.isHeldBack() {
+		return r.lastTold()
+	}
+	return r.roster()
+}

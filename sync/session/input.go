@@ -155,7 +155,26 @@ type Commit struct{ From, To int }
 // Seal asks for a resolution to be made durable, behind every commit that was
 // asked for before, then for a [SealedInput]. Nothing about it leaves the process
 // before that.
-type Seal struct{ Resolution presence.Resolution }
+type Seal struct {
+	Resolution presence.Resolution
+	// Relies are the rows of other nodes by which it was made, each with its number. If
+	// others stand there when it is to be stored, it must not be: then this machine
+	// first hears of them by [ElsewhereInput] and [SilentInput], and after that by
+	// [News] that it was overtaken. Nil if the store is not shared.
+	Relies map[presence.Node]uint64
+}
+
+// Publish asks for this node's row of the document to be replaced with Data, or to be
+// deleted if that is nil, then for a [PublishedInput]. N rises, and one is on its way
+// at a time. Until it is stored some of what it holds is told to nobody.
+type Publish struct {
+	N    uint64
+	Data []byte
+}
+
+// Relay asks for an ephemeral message to be passed on to the clients of other nodes,
+// which hear it by [RelayedInput]. It may be lost.
+type Relay struct{ Data []byte }
 
 // Pending says that [Document.Pull] may have a sync message for Conn: call it
 // when the connection can take a frame. It is said once until the next Pull.

@@ -1,0 +1,590 @@
+package presence
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"parley/crdt"
+)
+
+// elsewhere is what is known of another node.
+type elsewhere struct {
+	node       Node
+	seq        uint64 // of the newest row that was heard of
+	row        bool   // it stands there
+	unreadable bool
+	silent     bool
+	people     map[string]*far // by user
+}
+
+// far is one user as another node tells.
+type far struct {
+	name  string
+	named Stamp
+	since time.Time
+	conns []Connected
+	lost  []awaited
+	ended []Ended
+	word  *Word
+}
+
+// awaited is a client that was lost on another node.
+type awaited struct {
+	Awaited
+	until time.Time // the node having gone silent; zero: it says itself when it is over
+	due   time.Time // until when it was waited for when the node said so
+}
+
+func (a *awaited) isOver(now time.Time) bool { return !a.until.IsZero() && !now.Before(a.until) }
+
+// trace is what has to be remembered of a user besides connections, so that others
+// hear of it.
+type trace struct {
+	word  *Word       // kept by this node; nil: none
+	n     uint64      // the first Publish that held it, 0: none yet
+	was   []crdt.Hash // what the user was ready for until word took it back
+	over  Stamp       // the last word that was heard that took something back
+	ended map[string]Stamp
+}
+
+// shared reports whether there may be other nodes.
+func (r *Room) shared() bool { return r.node != Node{} }
+
+// stamp returns one that is later than all that were heard of. By the time of day it
+// is later, too, than most that were not.
+func (r *Room) stamp() Stamp {
+	if !r.shared() {
+		return Stamp{Count: r.ticks}
+	}
+	r.clock = max(r.clock+1, uint64(max(0, r.now.UnixMilli())))
+	return Stamp{Count: r.clock, Node: r.node}
+}
+
+// Relies returns the rows by which this room goes, each with its number: those of
+// nodes that are not silent.
+func (r *Room) Relies() map[Node]uint64 {
+	if !r.shared() {
+		return nil
+	}
+	rows := make(map[Node]uint64, len(r.nodes))
+	for _, e := range r.nodes {
+		if e.row && !e.silent {
+			rows[e.node] = e.seq
+		}
+	}
+	return rows
+}
+
+// isInTheDark reports whether there is a row that cannot be read: it may say that
+// somebody is not ready any more.
+func (r *Room) isInTheDark() bool {
+	return slices.ContainsFunc(r.nodes, func(e *elsewhere) bool { return e.row && e.unreadable && !e.silent })
+}
+
+// hearOf takes what another node tells.
+func (r *Room) hearOf(in Elsewhere) {
+	if !r.shared() || in.Node == r.node {
+		return
+	}
+	at, ok := slices.BinarySearchFunc(r.nodes, in.Node, func(e *elsewhere, n Node) int { return e.node.Compare(n) })
+	if !ok {
+		r.nodes = slices.Insert(r.nodes, at, &elsewhere{node: in.Node})
+	}
+	e := r.nodes[at]
+	if in.Seq != 0 && (in.Seq < e.seq || in.Seq == e.seq && e.row && !e.silent) {
+		return
+	}
+	before := e.people
+	e.seq, e.silent = max(e.seq, in.Seq), false
+	e.row, e.unreadable = in.Attendance != nil || in.Unreadable, in.Unreadable
+	e.people = make(map[string]*far)
+	if in.Attendance != nil {
+		for i := range in.Attendance.People {
+			p := &in.Attendance.People[i]
+			e.people[p.User] = r.read(p)
+		}
+	}
+	for user := range e.people {
+		delete(before, user)
+	}
+	for _, user := range slices.Sorted(maps.Keys(before)) {
+		r.regard(user)
+	}
+	for _, user := range slices.Sorted(maps.Keys(e.people)) {
+		r.regard(user)
+	}
+}
+
+// read takes what another node tells of a user.
+func (r *Room) read(p *Present) *far {
+	f := &far{name: p.Name, named: p.Named, since: time.UnixMilli(p.Since), conns: p.Conns, ended: p.Ended, word: p.Word}
+	for _, a := range p.Lost {
+		f.lost = append(f.lost, awaited{Awaited: a, due: r.now.Add(a.Left)})
+	}
+	r.hearStamp(p.Named)
+	for _, c := range p.Conns {
+		r.hearStamp(c.Arrived)
+		r.hearStamp(c.Focused)
+	}
+	for _, a := range p.Lost {
+		r.hearStamp(a.Arrived)
+	}
+	for _, e := range p.Ended {
+		r.hearStamp(e.At)
+	}
+	if w := p.Word; w != nil {
+		r.hearStamp(w.Said)
+		r.hearStamp(w.Over)
+		t := r.trace(p.User)
+		t.over = latest(t.over, w.mark())
+	}
+	return f
+}
+
+func (r *Room) hearStamp(s Stamp) { r.clock = max(r.clock, s.Count) }
+
+// mark is up to which word what was said before does not count.
+func (w *Word) mark() Stamp {
+	if w.withdraws() {
+		return w.Said
+	}
+	return w.Over
+}
+
+func latest(a, b Stamp) Stamp {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+func (r *Room) trace(user string) *trace {
+	t := r.traces[user]
+	if t == nil {
+		t = &trace{}
+		r.traces[user] = t
+	}
+	return t
+}
+
+// lose takes note that a node is silent.
+func (r *Room) lose(node Node) {
+	i := slices.IndexFunc(r.nodes, func(e *elsewhere) bool { return e.node == node })
+	if i < 0 || r.nodes[i].silent {
+		return
+	}
+	e := r.nodes[i]
+	e.silent = true
+	for _, user := range slices.Sorted(maps.Keys(e.people)) {
+		f := e.people[user]
+		for i := range f.lost {
+			f.lost[i].until = f.lost[i].due
+		}
+		for _, c := range f.conns {
+			f.lost = append(f.lost, awaited{
+				Awaited: Awaited{Peer: c.Peer, Role: c.Role, Arrived: c.Arrived}, until: r.now.Add(r.grace),
+			})
+		}
+		f.conns, f.word = nil, nil
+		r.regard(user)
+	}
+}
+
+// expireElsewhere forgets whom silent nodes have lost for good, and reports whether
+// there was anybody.
+func (r *Room) expireElsewhere(user string) (any bool) {
+	for _, f := range r.fars(user) {
+		before := len(f.lost)
+		f.lost = slices.DeleteFunc(f.lost, func(a awaited) bool { return a.isOver(r.now) })
+		any = any || len(f.lost) < before
+	}
+	return any
+}
+
+// fars iterates over what other nodes tell of a user.
+func (r *Room) fars(user string) func(func(*elsewhere, *far) bool) {
+	return func(yield func(*elsewhere, *far) bool) {
+		for _, e := range r.nodes {
+			if f := e.people[user]; f != nil && !yield(e, f) {
+				return
+			}
+		}
+	}
+}
+
+// regard looks anew at a user of whom another node tells something else.
+func (r *Room) regard(user string) {
+	var before Participant
+	p := r.users[user]
+	if p == nil {
+		p = &participant{user: user, lost: make(map[string]absence)}
+	} else {
+		before = r.show(p)
+	}
+	r.reckon(p)
+	if p.isGone() {
+		delete(r.users, user)
+		if len(p.lost) > 0 {
+			r.mustTell()
+		}
+	} else {
+		r.users[user] = p
+	}
+	r.keep(user)
+	r.weigh(p)
+	var after Participant
+	if !p.isGone() {
+		after = r.show(p)
+	}
+	if notable(p.trip, after.RoundTrip) || !same(before, after) {
+		r.teller.changed(r.now)
+	} else if before.RoundTrip != after.RoundTrip {
+		r.teller.fresh = false
+	}
+}
+
+// same reports whether two say the same but for round trip times.
+func same(a, b Participant) bool {
+	a.RoundTrip = b.RoundTrip
+	return a == b
+}
+
+// identifyShared makes the user what the connections to all nodes say. What became
+// of them here may end a readiness that others know of.
+func (r *Room) identifyShared(p *participant) {
+	r.reckon(p)
+	if !r.isParty(p.user, p.role) && r.word(p.user) != nil {
+		r.say(p, nil)
+	}
+	r.keep(p.user)
+	r.weigh(p)
+}
+
+// departShared takes note that a user has left because of what happened here.
+func (r *Room) departShared(p *participant) {
+	r.mustTell()
+	if w := r.word(p.user); w != nil && w != r.trace(p.user).word {
+		r.say(p, nil) // another node keeps it
+	}
+	r.keep(p.user)
+}
+
+// reckon finds out which of a user's connections to all nodes are alive, and what
+// follows.
+func (r *Room) reckon(p *participant) {
+	newest := r.newest(p)
+	p.conns = slices.DeleteFunc(p.conns, func(c *connection) bool {
+		if !c.came.Before(newest[c.peer]) {
+			return false
+		}
+		p.await(c.peer, absence{until: r.now.Add(r.grace), role: c.person.Role, came: c.came})
+		r.mustTell()
+		return true
+	})
+	for peer, a := range p.lost {
+		a.dead = a.came.Before(newest[peer])
+		p.lost[peer] = a
+	}
+	var since time.Time
+	p.others, p.waited = nil, nil
+	for _, f := range r.fars(p.user) {
+		before := len(p.others) + len(p.waited)
+		for _, c := range f.conns {
+			if !c.Arrived.Before(newest[c.Peer]) {
+				p.others = append(p.others, c)
+			}
+		}
+		for _, a := range f.lost {
+			if !a.Arrived.Before(newest[a.Peer]) && !a.isOver(r.now) {
+				p.waited = append(p.waited, a)
+			}
+		}
+		if len(p.others)+len(p.waited) > before {
+			since = earlier(since, f.since)
+		}
+	}
+	if p.isLocal() {
+		since = earlier(since, p.since)
+		if since.UnixMilli() != p.since.UnixMilli() {
+			r.mustTell()
+		}
+	}
+	if !p.isGone() {
+		p.since = since
+	}
+	p.describe()
+	r.describeShared(p)
+}
+
+// newest returns when the newest of each of a user's clients arrived, or ended.
+func (r *Room) newest(p *participant) map[string]Stamp {
+	newest := make(map[string]Stamp)
+	note := func(peer string, s Stamp) { newest[peer] = latest(newest[peer], s) }
+	for _, c := range p.conns {
+		note(c.peer, c.came)
+	}
+	for peer, a := range p.lost {
+		note(peer, a.came)
+	}
+	if t := r.traces[p.user]; t != nil {
+		for peer, at := range t.ended {
+			note(peer, at)
+		}
+	}
+	for _, f := range r.fars(p.user) {
+		for _, c := range f.conns {
+			note(c.Peer, c.Arrived)
+		}
+		for _, a := range f.lost {
+			note(a.Peer, a.Arrived)
+		}
+		for _, e := range f.ended {
+			note(e.Peer, e.At)
+		}
+	}
+	return newest
+}
+
+// describeShared adds to what the user is what connections to other nodes say.
+func (r *Room) describeShared(p *participant) {
+	for _, c := range p.others {
+		p.role = stronger(p.role, c.Role)
+	}
+	for _, a := range p.waited {
+		p.role = stronger(p.role, a.Role)
+	}
+	online, named := len(p.conns) > 0, p.named
+	if online {
+		named = p.conns[len(p.conns)-1].came
+		p.named = named
+	}
+	for _, f := range r.fars(p.user) {
+		if len(f.conns) > 0 && !online {
+			online, named, p.name = true, f.named, f.name
+		} else if (len(f.conns) > 0) == online && named.Before(f.named) {
+			named, p.name = f.named, f.name
+		}
+	}
+}
+
+// word returns what the user is ready for by what was said on all nodes, nil if for
+// nothing: the newest that was not taken back.
+func (r *Room) word(user string) (newest *Word) {
+	t := r.traces[user]
+	if t == nil {
+		return nil
+	}
+	consider := func(w *Word) {
+		if w != nil && !w.withdraws() && !w.Over.Before(t.over) && (newest == nil || newest.Said.Before(w.Said)) {
+			newest = w
+		}
+	}
+	consider(t.word)
+	for _, f := range r.fars(user) {
+		consider(f.word)
+	}
+	return newest
+}
+
+// weigh makes a user ready, or not, by what was said on all nodes.
+func (r *Room) weigh(p *participant) {
+	w := r.word(p.user)
+	if w == nil || !r.isParty(p.user, p.role) || !slices.Equal(w.Heads, r.subject.Heads()) {
+		p.ready = nil
+		return
+	}
+	p.ready, p.lapse = w.Heads, nil
+}
+
+// say keeps what a user says of being ready; nil takes back what was said before.
+func (r *Room) say(p *participant, heads []crdt.Hash) {
+	t := r.trace(p.user)
+	t.word, t.n, t.was = &Word{Said: r.stamp(), Heads: heads}, 0, nil
+	if heads == nil {
+		t.over, t.was = t.word.Said, p.ready
+	} else {
+		t.word.Over = t.over
+	}
+	r.mustTell()
+}
+
+// withdraw takes back what a user has said, wherever, of being ready.
+func (r *Room) withdraw(p *participant) {
+	if t := r.traces[p.user]; t == nil || t.word == nil || !t.word.withdraws() || r.word(p.user) != nil {
+		r.say(p, nil)
+	}
+}
+
+// end takes note that a client's connection is no more, if older ones of the same
+// client are told of elsewhere.
+func (r *Room) end(user, peer string, at Stamp) {
+	if !r.isToldOf(user, peer, at) {
+		return
+	}
+	t := r.trace(user)
+	if t.ended == nil {
+		t.ended = make(map[string]Stamp)
+	}
+	t.ended[peer] = latest(t.ended[peer], at)
+	r.mustTell()
+}
+
+// endAll expects none of a user's clients back.
+func (r *Room) endAll(p *participant) {
+	if len(p.waited) == 0 {
+		return
+	}
+	at := r.stamp()
+	for _, a := range p.waited {
+		r.end(p.user, a.Peer, at)
+	}
+}
+
+// isToldOf reports whether another node tells of a client that arrived before.
+func (r *Room) isToldOf(user, peer string, before Stamp) bool {
+	for _, f := range r.fars(user) {
+		if slices.ContainsFunc(f.conns, func(c Connected) bool { return c.Peer == peer && c.Arrived.Before(before) }) ||
+			slices.ContainsFunc(f.lost, func(a awaited) bool { return a.Peer == peer && a.Arrived.Before(before) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// keep goes through what is remembered of a user: what need not be is forgotten, and
+// what is better kept here is taken over.
+func (r *Room) keep(user string) {
+	t := r.traces[user]
+	if t == nil {
+		return
+	}
+	maps.DeleteFunc(t.ended, func(peer string, at Stamp) bool {
+		if r.isToldOf(user, peer, at) {
+			return false
+		}
+		r.mustTell()
+		return true
+	})
+	p := r.users[user]
+	if w := r.kept(t, p, user); w != t.word {
+		t.word, t.n, t.was = w, 0, nil
+		r.mustTell()
+	}
+	if p == nil && t.word == nil && len(t.ended) == 0 {
+		delete(r.traces, user)
+	}
+}
+
+// kept returns the word that is to be kept by this node.
+func (r *Room) kept(t *trace, p *participant, user string) *Word {
+	own := t.word
+	if own != nil && !own.withdraws() && (p == nil || own.Over.Before(t.over)) {
+		if own = nil; t.over != (Stamp{}) { // of it others may have to hear that it was taken back
+			own = &Word{Said: t.over}
+		}
+	}
+	if p != nil && len(p.conns) > 0 {
+		own = r.takeOver(own, user)
+	}
+	switch {
+	case own == nil || r.contradicts(user, own.mark()):
+		return own
+	case p == nil:
+		return nil
+	case len(p.conns) == 0 && len(p.lost) == 0 && r.isKeptElsewhere(user, own):
+		return nil
+	}
+	return own
+}
+
+// takeOver returns what to keep of a user who is connected here: what was said on a
+// node to which the user has no connection any more goes with the user.
+func (r *Room) takeOver(own *Word, user string) *Word {
+	counts := r.word(user)
+	for e, f := range r.fars(user) {
+		w := f.word
+		if w == nil || e.silent || len(f.conns) > 0 || own != nil && !own.Said.Before(w.Said) {
+			continue
+		}
+		if w == counts || counts == nil && w.withdraws() {
+			own = &Word{Said: w.Said, Heads: w.Heads, Over: w.Over}
+		}
+	}
+	return own
+}
+
+// contradicts reports whether another node tells of a readiness that was taken back
+// before mark, of which it does not know.
+func (r *Room) contradicts(user string, mark Stamp) bool {
+	for _, f := range r.fars(user) {
+		if f.word != nil && !f.word.withdraws() && f.word.Over.Before(mark) {
+			return true
+		}
+	}
+	return false
+}
+
+// isKeptElsewhere reports whether another node tells the same, or what makes up for
+// it.
+func (r *Room) isKeptElsewhere(user string, own *Word) bool {
+	for _, f := range r.fars(user) {
+		switch w := f.word; {
+		case w == nil:
+		case own.withdraws() && !w.mark().Before(own.Said), !own.withdraws() && !w.Said.Before(own.Said):
+			return true
+		}
+	}
+	return false
+}
+
+// attendance is what this node tells, nil if there is nobody to tell of.
+func (r *Room) attendance() *Attendance {
+	a := &Attendance{}
+	users := make(map[string]struct{}, len(r.users))
+	for user := range r.users {
+		users[user] = struct{}{}
+	}
+	for user := range r.traces {
+		users[user] = struct{}{}
+	}
+	for _, user := range slices.Sorted(maps.Keys(users)) {
+		if p := r.present(user); len(p.Conns) > 0 || len(p.Lost) > 0 || len(p.Ended) > 0 || p.Word != nil {
+			a.People = append(a.People, p)
+		}
+	}
+	if len(a.People) == 0 {
+		return nil
+	}
+	return a
+}
+
+// present is what this node tells of a user.
+func (r *Room) present(user string) Present {
+	told := Present{User: user}
+	if t := r.traces[user]; t != nil {
+		told.Word = t.word
+		for _, peer := range slices.Sorted(maps.Keys(t.ended)) {
+			told.Ended = append(told.Ended, Ended{Peer: peer, At: t.ended[peer]})
+		}
+	}
+	p := r.users[user]
+	if p == nil || len(p.conns) == 0 && len(p.lost) == 0 {
+		return told
+	}
+	told.Name, told.Named, told.Since = p.name, p.named, p.since.UnixMilli()
+	for _, c := range p.conns {
+		told.Name, told.Named = c.person.Name, c.came
+		told.Conns = append(told.Conns, Connected{
+			Peer: c.peer, Role: c.person.Role, Arrived: c.came, Focus: c.focus, Focused: c.moved, RoundTrip: c.trip,
+		})
+	}
+	p.outside = p.nearTrip()
+	for _, peer := range slices.Sorted(maps.Keys(p.lost)) {
+		a := p.lost[peer]
+		told.Lost = append(told.Lost, Awaited{Peer: peer, Role: a.role, Arrived: a.came, Left: a.until.Sub(r.now)})
+	}
+	slices.SortStableFunc(told.Lost, func(a, b Awaited) int { return cmp.Compare(a.Peer, b.Peer) })
+	return told
+}
