@@ -57,6 +57,12 @@ func steps(v store.Version) int64 { return int64(v.Changes + v.Settings + v.Reso
 // Revoked implements [store.Follower].
 func (n *nodes) Revoked() { signal(n.revoked) }
 
+// Presence implements [store.Follower].
+func (n *nodes) Presence(store.Presence, bool) {}
+
+// Relayed implements [store.Follower].
+func (n *nodes) Relayed(store.Relayed) {}
+
 // Missed implements [store.Follower].
 func (n *nodes) Missed() {
 	signal(n.compare)

@@ -23,6 +23,11 @@ type Follower interface {
 	News(News)
 	// Revoked says that there are further revocations.
 	Revoked()
+	// Presence says what another node has published of a document. If it is not whole,
+	// there is data, which was too long: ask [Store.Present].
+	Presence(p Presence, whole bool)
+	// Relayed is a message from another node.
+	Relayed(Relayed)
 	// Missed says that anything may have been committed unheard.
 	Missed()
 }

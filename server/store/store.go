@@ -80,6 +80,10 @@ type Batch struct {
 	// Resolution, if not nil, is added to the document's, unless there is one over
 	// the same heads.
 	Resolution *Resolution
+	// Relies is what the Resolution relies on, by other nodes: the numbers of what they
+	// have published of the document. If it is not all that they have, the batch fails
+	// with [ErrPresence]. Nil: nobody asks. It is for a batch with a Base.
+	Relies map[Node]uint64
 	// Revocation, if not nil, is added to the store's.
 	Revocation *Revocation
 	// Chain ties the batch to those appended before it: once one of a chain

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/crdt"
 	"parley/server/store"
 	"parley/server/store/storetest"
 )
@@ -110,4 +111,22 @@ func TestRest(t *testing.T) {
 	if shrunk == 0 || f.opened == opened {
 		t.Errorf("rested %d times; %d writers opened, %d before", shrunk, f.opened, opened)
 	}
+}
+
+// TestNobodyElse: a data folder is one process's, and there is nobody to tell of who
+// is present, nor to rely on.
+func TestNobodyElse(t *testing.T) {
+	s := open(t, t.TempDir(), store.Options{})
+	doc := storetest.Document(1)
+	beat, err := s.Beat(t.Context(), time.Minute)
+	if err != nil || beat.Fresh || beat.Nodes != nil || !s.Counted().IsZero() || s.Node() != (store.Node{}) {
+		t.Errorf("it hears %+v, is counted on until %v, %v", beat, s.Counted(), err)
+	}
+	if _, err := s.Publish(t.Context(), []store.Presence{{Document: doc, Data: []byte("p")}}, []store.Relayed{{Document: doc}}); err != nil {
+		t.Error(err)
+	}
+	if list, nodes, err := s.Present(t.Context(), []crdt.DocumentID{doc}, false); err != nil || list != nil || nodes != nil {
+		t.Errorf("present are %v of %v, %v", list, nodes, err)
+	}
+	storetest.MustAppend(t, s, store.Batch{Document: doc, Relies: map[store.Node]uint64{}, Resolution: storetest.Resolution(0, 1, "r")})
 }

@@ -65,6 +65,8 @@ type plan struct {
 	refused []error // by batch; nil while none is
 	spots   map[crdt.DocumentID]*spot
 	stored  found
+	present map[crdt.DocumentID]map[store.Node]uint64 // in documents that are to be sealed, by other nodes
+	leased  bool                                      // this node, if any is to be sealed
 
 	changes     []row
 	settings    []setting
@@ -126,7 +128,7 @@ func (b *Backend) Commit(batches []*store.Batch) (done store.Committed, err erro
 func (b *Backend) transaction(do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), commitWithin)
 	defer cancel()
-	if err := b.ready(ctx); err != nil {
+	if err := b.writer.ready(ctx, b.config); err != nil {
 		return err
 	}
 	err := do(ctx)
@@ -134,7 +136,7 @@ func (b *Backend) transaction(do func(context.Context) error) error {
 		return nil
 	}
 	closed := b.writer.IsClosed()
-	b.discard()
+	b.writer.discard()
 	return judged(err, closed)
 }
 
@@ -144,6 +146,9 @@ func (b *Backend) commit(ctx context.Context, p *plan) error {
 	}
 	if err := b.find(ctx, p); err != nil {
 		return fmt.Errorf("look for what is stored: %w", err)
+	}
+	if err := b.meet(ctx, p); err != nil {
+		return fmt.Errorf("look who is present: %w", err)
 	}
 	for i, batch := range p.batches {
 		if err := p.add(batch); err != nil {
@@ -288,8 +293,11 @@ func (p *plan) add(batch *store.Batch) error {
 		p.addNew(s, batch)
 		return nil
 	case *batch.Base == s.is:
-		p.append(s, batch)
-		return nil
+		err := p.rely(batch)
+		if err == nil {
+			p.append(s, batch)
+		}
+		return err
 	case p.isDone(s, batch):
 		return nil
 	}

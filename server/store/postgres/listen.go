@@ -116,6 +116,12 @@ func (b *Backend) tell(f store.Follower, payload string) {
 	if n.revoked {
 		f.Revoked()
 	}
+	for _, p := range n.presences {
+		f.Presence(p.Presence, p.whole)
+	}
+	for _, m := range n.relayed {
+		f.Relayed(m)
+	}
 }
 
 // Versions implements [store.Following].
@@ -127,18 +133,24 @@ func (b *Backend) Versions(ctx context.Context, docs []crdt.DocumentID) (map[crd
 	}
 	ctx, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
-	rows, err := b.pool.Query(ctx, "SELECT id, changes, settings, resolutions FROM document WHERE id = ANY($1::bytea[])", ids)
+	rows, err := b.pool.Query(ctx, sqlVersions, ids)
+	if err == nil {
+		err = takeVersions(rows, versions)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("compare documents: %w", said(err))
 	}
+	return versions, nil
+}
+
+const sqlVersions = "SELECT id, changes, settings, resolutions FROM document WHERE id = ANY($1::bytea[])"
+
+func takeVersions(rows pgx.Rows, versions map[crdt.DocumentID]store.Version) error {
 	var id []byte
 	var v store.Version
-	_, err = pgx.ForEachRow(rows, []any{&id, &v.Changes, &v.Settings, &v.Resolutions}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&id, &v.Changes, &v.Settings, &v.Resolutions}, func() error {
 		versions[crdt.DocumentID(id)] = v
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("compare documents: %w", err)
-	}
-	return versions, nil
+	return err
 }

@@ -20,6 +20,9 @@ type hears struct {
 	mu              sync.Mutex
 	news            []store.News
 	missed, revoked int
+	presences       []store.Presence
+	long            []store.Presence // of which there is more
+	relayed         []store.Relayed
 	changed         chan struct{}
 }
 
@@ -37,7 +40,21 @@ func (h *hears) note(do func()) {
 
 func (h *hears) News(n store.News) { h.note(func() { h.news = append(h.news, n) }) }
 func (h *hears) Revoked()          { h.note(func() { h.revoked++ }) }
-func (h *hears) Missed()           { h.note(func() { h.missed++ }) }
+func (h *hears) Relayed(m store.Relayed) {
+	h.note(func() { h.relayed = append(h.relayed, m) })
+}
+
+func (h *hears) Presence(p store.Presence, whole bool) {
+	h.note(func() {
+		if whole {
+			h.presences = append(h.presences, p)
+		} else {
+			h.long = append(h.long, p)
+		}
+	})
+}
+
+func (h *hears) Missed() { h.note(func() { h.missed++ }) }
 
 // until waits for what is told.
 func (h *hears) until(t *testing.T, what string, cond func() bool) {

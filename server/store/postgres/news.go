@@ -28,15 +28,21 @@ const (
 const (
 	entryDocument = 1 // id, version, number of changes, and of each the user and the chunk
 	entryRevoked  = 2
+	entryPresence = 3 // id, number, how it is told, and the data if it is
+	entryRelayed  = 4 // id, data
 )
 
-// nodeID tells a process's own notifications from others'.
-type nodeID [8]byte
+// How presence is told.
+const (
+	presenceGone  = 0 // nobody is there
+	presenceWhole = 1 // the data follows
+	presenceLong  = 2 // it is too long
+)
 
 var errNews = errors.New("a notification that this version cannot read")
 
 // notices returns the notifications of a commit: few, each of several documents.
-func (p *plan) notices(node nodeID) (payloads []string) {
+func (p *plan) notices(node store.Node) (payloads []string) {
 	w := noticeWriter{node: node}
 	var moved []crdt.DocumentID
 	for id, s := range p.spots {
@@ -80,9 +86,39 @@ func appendBytes(b, part []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(part))), part...)
 }
 
+// presenceNotices returns the notifications of what a node publishes.
+func presenceNotices(node store.Node, presences []store.Presence) []string {
+	w := noticeWriter{node: node}
+	for i := range presences {
+		p := &presences[i]
+		entry := binary.AppendUvarint(append([]byte{entryPresence}, p.Document[:]...), p.Seq)
+		switch {
+		case p.Data == nil:
+			entry = append(entry, presenceGone)
+		case len(p.Data) < maxNotice-128 && len(w.payloads) < maxNotices:
+			entry = appendBytes(append(entry, presenceWhole), p.Data)
+		default:
+			entry = append(entry, presenceLong)
+		}
+		w.add(entry)
+	}
+	return w.end()
+}
+
+// relayNotices returns the notifications of messages for others.
+func relayNotices(node store.Node, relayed []store.Relayed) []string {
+	w := noticeWriter{node: node}
+	for i := range relayed {
+		if r := &relayed[i]; len(r.Data) <= store.MaxRelayed {
+			w.add(appendBytes(append([]byte{entryRelayed}, r.Document[:]...), r.Data))
+		}
+	}
+	return w.end()
+}
+
 // noticeWriter fills one notification after the other.
 type noticeWriter struct {
-	node     nodeID
+	node     store.Node
 	payloads []string
 	rest     []byte
 }
@@ -111,9 +147,16 @@ func (w *noticeWriter) end() []string {
 
 // notice is a notification as it is read.
 type notice struct {
-	node    nodeID
-	news    []store.News
-	revoked bool
+	node      store.Node
+	news      []store.News
+	revoked   bool
+	presences []heardPresence
+	relayed   []store.Relayed
+}
+
+type heardPresence struct {
+	store.Presence
+	whole bool
 }
 
 func readNotice(payload string) (n notice, err error) {
@@ -129,6 +172,10 @@ func readNotice(payload string) (n notice, err error) {
 			n.news = append(n.news, r.news())
 		case entryRevoked:
 			n.revoked = true
+		case entryPresence:
+			n.presences = append(n.presences, r.presence(n.node))
+		case entryRelayed:
+			n.relayed = append(n.relayed, r.relayed())
 		default:
 			return n, errNews
 		}
@@ -174,4 +221,24 @@ func (r *noticeReader) news() (n store.News) {
 		n.Changes = append(n.Changes, store.Change{User: user, Chunk: r.bytes()})
 	}
 	return n
+}
+
+func (r *noticeReader) presence(node store.Node) (p heardPresence) {
+	p.Node, p.whole = node, true
+	copy(p.Document[:], r.take(len(p.Document)))
+	p.Seq = uint64(r.number())
+	switch r.take(1)[0] {
+	case presenceGone:
+	case presenceWhole:
+		p.Data = append([]byte{}, r.bytes()...)
+	default:
+		p.whole = false
+	}
+	return p
+}
+
+func (r *noticeReader) relayed() (m store.Relayed) {
+	copy(m.Document[:], r.take(len(m.Document)))
+	m.Data = r.bytes()
+	return m
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,14 +48,25 @@ type Backend struct {
 	config    *pgx.ConnConfig
 	storageID string
 	pool      *pgxpool.Pool // of those who read
-	node      nodeID
+	node      store.Node
+
+	seq     atomic.Uint64             // the last number that was given to something published
+	leased  atomic.Bool               // the node has had a lease
+	counted atomic.Pointer[time.Time] // until when others may count on it; nil: they do not
 
 	listening     sync.WaitGroup
 	stopListening context.CancelFunc // nil: nobody follows
 
 	// owned by the committer
-	writer *pgx.Conn // nil: to be opened
+	writer link
 	known  map[crdt.DocumentID]struct{}
+
+	// owned by who publishes
+	publishing link
+
+	// owned by who beats
+	beating link
+	lease   lease
 }
 
 // Open opens the database of a URL, and makes the tables if there are none. No
@@ -86,7 +98,7 @@ func open(ctx context.Context, url string, opt store.Options, begin func(context
 	if err != nil {
 		return nil, errors.Join(b.unopened(err), c.Close(ctx))
 	}
-	b.writer = c
+	b.writer.Conn = c
 	_, _ = rand.Read(b.node[:]) // never fails
 	config.MaxConns = int32(max(opt.Readers, 4))
 	config.AfterConnect = setUp
@@ -244,32 +256,38 @@ func (b *Backend) Close() error {
 		b.listening.Wait()
 	}
 	b.pool.Close()
-	b.discard()
+	for _, l := range []*link{&b.writer, &b.publishing, &b.beating} {
+		l.discard()
+	}
 	return nil // all that is acknowledged is on disk
 }
 
-// ready opens the connection that writes.
-func (b *Backend) ready(ctx context.Context) error {
-	if b.writer != nil {
+// link is a connection that is opened when it is needed, and closed when it fails.
+type link struct {
+	*pgx.Conn // nil: to be opened
+}
+
+func (l *link) ready(ctx context.Context, config *pgx.ConnConfig) error {
+	if l.Conn != nil {
 		return nil
 	}
-	c, err := connect(ctx, b.config)
+	c, err := connect(ctx, config)
 	if err != nil {
-		return store.Passing(fmt.Errorf("connect to %s: %w", place(b.config), said(err)))
+		return store.Passing(fmt.Errorf("connect to %s: %w", place(config), said(err)))
 	}
-	b.writer = c
+	l.Conn = c
 	return nil
 }
 
-// discard closes a connection that failed. What closing it reports adds nothing.
-func (b *Backend) discard() {
-	if b.writer == nil {
+// discard closes the connection. What closing it reports adds nothing.
+func (l *link) discard() {
+	if l.Conn == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = b.writer.Close(ctx)
-	b.writer = nil
+	_ = l.Close(ctx)
+	l.Conn = nil
 }
 
 func isState(err error, codes ...string) bool {

@@ -126,7 +126,8 @@ func TestRightsOfANode(t *testing.T) {
 	pg.Exec(t, url, `CREATE ROLE node LOGIN;
 		GRANT USAGE ON SCHEMA public TO node;
 		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO node;
-		GRANT UPDATE ON document, snapshot, pack TO node`)
+		GRANT UPDATE ON document, snapshot, pack TO node;
+		GRANT UPDATE, DELETE ON node, publisher, presence TO node`)
 	s := open(t, strings.Replace(url, "parley@", "node@", 1))
 	storetest.MustAppend(t, s, store.Batch{Document: storetest.Document(1), Changes: storetest.Changes(0, 3), Settings: []byte("s")})
 	storetest.MustResolve(t, s, storetest.Document(1), storetest.Resolution(0, 1, "r"))
@@ -144,6 +145,9 @@ func TestRightsOfANode(t *testing.T) {
 		t.Errorf("agreed on %q, %v", agreed, err)
 	}
 	storetest.MustHold(t, s, storetest.Document(1), storetest.Changes(0, 3)...)
+	storetest.MustBeat(t, s)
+	storetest.MustPublish(t, s, store.Presence{Document: storetest.Document(1), Data: []byte("p")})
+	storetest.MustPublish(t, s, store.Presence{Document: storetest.Document(1)})
 }
 
 // TestRowsStay: a person with an SQL shell alters nothing by accident.

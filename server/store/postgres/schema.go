@@ -106,6 +106,29 @@ var migrations = []string{
 	CREATE TRIGGER resolution_is_kept BEFORE TRUNCATE ON resolution EXECUTE FUNCTION parley_refuses();
 	CREATE TRIGGER revocation_is_kept BEFORE TRUNCATE ON revocation EXECUTE FUNCTION parley_refuses();
 	CREATE TRIGGER document_is_kept BEFORE TRUNCATE ON document EXECUTE FUNCTION parley_refuses();`,
+
+	// What the nodes tell each other of who is present: no disk waits for it, and after a
+	// crash of the database it is gone, until they say it again. That a document is not
+	// stored, or not yet, does not matter here.
+	`CREATE UNLOGGED TABLE node (
+		id      bytea       PRIMARY KEY CHECK (length(id) = 8),
+		begun   bigint      NOT NULL, -- what it has published with lower numbers is gone
+		expires timestamptz NOT NULL -- when its lease ends
+	) WITH (fillfactor = 50);
+
+	CREATE UNLOGGED TABLE publisher (
+		node bytea  PRIMARY KEY CHECK (length(node) = 8),
+		seq  bigint NOT NULL -- of what it has published last; its row is held by who publishes
+	) WITH (fillfactor = 50);
+
+	CREATE UNLOGGED TABLE presence (
+		document bytea  NOT NULL CHECK (length(document) = 16),
+		node     bytea  NOT NULL CHECK (length(node) = 8),
+		seq      bigint NOT NULL,
+		data     bytea  NOT NULL,
+		PRIMARY KEY (document, node)
+	) WITH (fillfactor = 50);
+	CREATE INDEX presence_node ON presence (node);`,
 }
 
 // migrationLock is the advisory lock under which one process at a time looks at the

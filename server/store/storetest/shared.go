@@ -24,6 +24,10 @@ func RunShared(t *testing.T, fresh func(testing.TB) Place) {
 		"line":        testLine,
 		"resolutions": testResolvedOnce,
 		"revocations": testRevokedBySeveral,
+		"presence":    testPresence,
+		"leases":      testLeases,
+		"reliance":    testReliance,
+		"race":        testPublishedWhileSealed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, fresh(t)) })
 	}

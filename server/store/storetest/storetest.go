@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"parley/crdt"
 	"parley/server/store"
@@ -26,6 +27,11 @@ type Store interface {
 	Receipts(context.Context, crdt.DocumentID, int) ([]store.Receipt, error)
 	Revocations(context.Context, int) ([]store.Revocation, error)
 	Documents(context.Context, crdt.DocumentID, int) ([]store.DocumentInfo, error)
+	Node() store.Node
+	Beat(context.Context, time.Duration) (store.Beat, error)
+	Counted() time.Time
+	Publish(context.Context, []store.Presence, []store.Relayed) (map[crdt.DocumentID]store.Version, error)
+	Present(context.Context, []crdt.DocumentID, bool) ([]store.Presence, []store.Living, error)
 	StorageID() string
 	Status() error
 	Close() error

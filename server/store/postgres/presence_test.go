@@ -1,0 +1,96 @@
+package postgres_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"parley/crdt"
+	"parley/server/store"
+	"parley/server/store/pgtest"
+	"parley/server/store/storetest"
+)
+
+// TestFollowPresence: what one node publishes the others hear, with all of it if it is
+// short, and what it relays; nothing of their own.
+func TestFollowPresence(t *testing.T) {
+	url := pgtest.Shared(t).Schema(t)
+	s, other := open(t, url), open(t, url)
+	h := newHears()
+	s.Follow(h)
+	h.until(t, "that it began", func() bool { return h.missed == 1 })
+	for _, s := range []*store.Store{s, other} {
+		storetest.MustBeat(t, s)
+	}
+	doc := storetest.Document(1)
+	storetest.MustPublish(t, s, store.Presence{Document: doc, Data: []byte("own")})
+	_, err := other.Publish(t.Context(), []store.Presence{
+		{Document: doc, Data: []byte("short")}, {Document: storetest.Document(2), Data: make([]byte, 6000)}, {Document: storetest.Document(3)},
+	}, []store.Relayed{{Document: doc, Data: make([]byte, store.MaxRelayed)}, {Document: doc, Data: make([]byte, store.MaxRelayed+1)}, {Document: doc, Data: []byte("m")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.until(t, "all of it", func() bool { return len(h.presences) == 2 && len(h.long) == 1 && len(h.relayed) == 2 })
+	if p := h.presences[0]; p.Document != doc || p.Node != other.Node() || string(p.Data) != "short" {
+		t.Errorf("told of %+v", p)
+	}
+	if p := h.presences[1]; p.Document != storetest.Document(3) || p.Data != nil {
+		t.Errorf("told of %+v", p)
+	}
+	if p := h.long[0]; p.Document != storetest.Document(2) || p.Node != other.Node() || p.Seq <= h.presences[0].Seq || p.Data != nil {
+		t.Errorf("told of %+v", p)
+	}
+	if string(h.relayed[1].Data) != "m" || h.relayed[1].Document != doc || len(h.relayed[0].Data) != store.MaxRelayed {
+		t.Errorf("relayed %q", h.relayed[1])
+	}
+	if _, err := other.Publish(t.Context(), nil, []store.Relayed{{Document: doc, Data: []byte("alone")}}); err != nil {
+		t.Fatal(err)
+	}
+	h.until(t, "a message alone", func() bool { return len(h.relayed) == 3 })
+	if list, _, err := s.Present(t.Context(), []crdt.DocumentID{storetest.Document(2)}, false); err != nil || len(list) != 1 || !bytes.Equal(list[0].Data, make([]byte, 6000)) {
+		t.Errorf("the long one is %v, %v", list, err)
+	}
+}
+
+// TestPresenceAfterACrash: a crash of the database forgets who is present, and the
+// next beat says so. Until it is back nobody is promised more than was.
+func TestPresenceAfterACrash(t *testing.T) {
+	pg := pgtest.Start(t, pgtest.Options{Durable: true})
+	url := pg.Database(t)
+	s, other := open(t, url), open(t, url)
+	docs := []crdt.DocumentID{storetest.Document(1)}
+	for _, s := range []*store.Store{s, other} {
+		storetest.MustBeat(t, s)
+	}
+	old := storetest.MustPublish(t, s, store.Presence{Document: docs[0], Data: []byte("p")})
+	storetest.MustBePresent(t, other, docs, old...)
+	pg.Kill(t)
+	_, err := s.Beat(t.Context(), time.Minute)
+	first := s.Counted()
+	if err == nil || first.After(time.Now().Add(time.Minute)) {
+		t.Errorf("without a database the lease ends %v, %v", first, err)
+	}
+	if _, err := s.Beat(t.Context(), time.Minute); err == nil || s.Counted() != first {
+		t.Errorf("what was not sent prolongs the lease from %v to %v, %v", first, s.Counted(), err)
+	}
+	if _, err := s.Publish(t.Context(), old, nil); err == nil {
+		t.Error("published without a database")
+	}
+	if err := pg.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Publish(t.Context(), old, nil); !errors.Is(err, store.ErrNoLease) {
+		t.Errorf("published without a lease: %v", err)
+	}
+	storetest.MustBePresent(t, other, docs)
+	if _, err := other.Beat(t.Context(), time.Minute); err == nil {
+		t.Error("a connection has outlived the database")
+	}
+	for _, s := range []*store.Store{s, other} {
+		if b := storetest.MustBeat(t, s); !b.Fresh {
+			t.Error("what was published is said to be there")
+		}
+	}
+	storetest.MustBePresent(t, other, docs, storetest.MustPublish(t, s, old...)...)
+}
