@@ -4,6 +4,8 @@ import { WebSocket } from "ws"
 import { Repo } from "@automerge/automerge-repo"
 import { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket"
 
+export { random } from "./random.mjs"
+
 const retryInterval = 250 // ms between a client's attempts to connect; 5,000 by default
 const patience = 20_000 // ms until a test gives up waiting
 
@@ -30,15 +32,6 @@ export async function quiet(count) {
     if (count() !== last) [last, since] = [count(), Date.now()]
     return Date.now() - since > 300
   })
-}
-
-// random returns a source of whole numbers below a bound; the same seed, the same numbers.
-export function random(seed) {
-  let state = seed
-  return below => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return Math.floor((state / 2 ** 32) * below)
-  }
 }
 
 // Adapter is automerge-repo's, less what makes it throw where nobody can catch

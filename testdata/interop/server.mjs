@@ -3,6 +3,8 @@
 //
 //   PARLEY_BIN        the binary: it is started with serve --plain-documents, and
 //                     --dev, unless there are --keys
+//   PARLEY_NODES      with it: so many servers over one PostgreSQL, behind a balancer
+//                     that sends each connection to any of them
 //   PARLEY_SERVER_JS  if 1: automerge-repo's own server, see incumbent.mjs
 //   PARLEY_URL        a server that runs already, ws://host:port; tests that
 //                     would have to stop it are skipped
@@ -13,6 +15,7 @@ import os from "node:os"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { after, before, beforeEach } from "node:test"
+import { Postgres } from "./postgres.mjs"
 
 const startDeadline = 15_000 // ms until it must listen
 const stopDeadline = 15_000 // ms until it must have ended after SIGTERM
@@ -27,24 +30,18 @@ function command(listen, data, more) {
   throw new Error("say which server to test: set PARLEY_BIN, PARLEY_SERVER_JS=1 or PARLEY_URL")
 }
 
-class Server {
-  url = process.env.PARLEY_URL
-  restartable = process.env.PARLEY_URL === undefined
+// One process, again and again on the same port.
+class Process {
   #process
   #output = ""
   #port = 0
-  #data
-  #flags
 
-  constructor(flags) {
-    this.#flags = flags
+  get url() {
+    return `ws://127.0.0.1:${this.#port}`
   }
 
-  // start begins a process, or one more on the data and the port of the last.
-  async start() {
-    if (!this.restartable) return
-    this.#data ??= fs.mkdtempSync(path.join(os.tmpdir(), "parley-interop-"))
-    const [program, ...args] = command(`127.0.0.1:${this.#port}`, this.#data, this.#flags)
+  async start(data, flags) {
+    const [program, ...args] = command(`127.0.0.1:${this.#port}`, data, flags)
     this.#output = ""
     this.#process = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] })
     const listening = new Promise((resolve, reject) => {
@@ -64,21 +61,15 @@ class Server {
       this.#process.once("exit", () => settle(reject, new Error("the server ended at once" + this.#tail())))
     })
     this.#port = await listening
-    this.url = `ws://127.0.0.1:${this.#port}`
   }
 
   get running() {
-    return !this.restartable || (this.#process?.exitCode === null && this.#process.signalCode === null)
-  }
-
-  // ensure starts the server again if the last test has been its end.
-  async ensure() {
-    if (!this.running) await this.start()
+    return this.#process?.exitCode === null && this.#process.signalCode === null
   }
 
   // stop asks the process to end, and fails if it does not.
   async stop() {
-    if (!this.running || !this.restartable) return
+    if (!this.running) return
     const ended = once(this.#process, "exit")
     this.#process.kill("SIGTERM")
     const timer = setTimeout(() => this.#process.kill("SIGKILL"), stopDeadline)
@@ -89,16 +80,10 @@ class Server {
 
   // kill ends the process as a crash would.
   async kill() {
-    if (!this.running || !this.restartable) return
+    if (!this.running) return
     const ended = once(this.#process, "exit")
     this.#process.kill("SIGKILL")
     await ended
-  }
-
-  async close() {
-    if (!this.restartable) return
-    await this.kill()
-    if (this.#data) fs.rmSync(this.#data, { recursive: true, force: true })
   }
 
   // assertRunning fails, with the last of what it printed, if the process has ended.
@@ -108,6 +93,74 @@ class Server {
 
   #tail() {
     return this.#output ? `; its last words:\n${this.#output.slice(-2_000)}` : ""
+  }
+}
+
+// The processes that are the server: one, or PARLEY_NODES.
+class Server {
+  url = process.env.PARLEY_URL
+  restartable = process.env.PARLEY_URL === undefined
+  #nodes = []
+  #flags
+  #data
+  #database
+  #balancer
+
+  constructor(flags) {
+    const count = process.env.PARLEY_SERVER_JS === "1" ? 1 : +(process.env.PARLEY_NODES ?? 1)
+    if (this.restartable) this.#nodes = Array.from({ length: count }, () => new Process())
+    this.#flags = flags
+  }
+
+  // start begins, or goes on with the data and at the address of the last time.
+  async start() {
+    if (!this.restartable) return
+    this.#data ??= fs.mkdtempSync(path.join(os.tmpdir(), "parley-interop-"))
+    const flags = [...this.#flags]
+    if (this.#nodes.length > 1) {
+      this.#database ??= await Postgres.start()
+      flags.push("--store", this.#database.url)
+    }
+    for (const node of this.#nodes) if (!node.running) await node.start(this.#data, flags)
+    if (this.#nodes.length === 1) this.url = this.#nodes[0].url
+    else if (!this.#balancer) await this.#balance()
+  }
+
+  async #balance() {
+    const seed = process.env.PARLEY_SEED ?? String(Date.now() % 1_000_000)
+    console.log(`connections go to any of ${this.#nodes.length} servers, by PARLEY_SEED=${seed}`)
+    const program = fileURLToPath(new URL("balancer.mjs", import.meta.url))
+    this.#balancer = spawn(process.execPath, [program, seed, ...this.#nodes.map(node => node.url)], { stdio: ["pipe", "pipe", "inherit"] })
+    const [port] = await once(this.#balancer.stdout, "data")
+    this.url = `ws://127.0.0.1:${+port}`
+  }
+
+  get running() {
+    return this.#nodes.every(node => node.running)
+  }
+
+  // ensure starts the server again if the last test has been its end.
+  async ensure() {
+    if (!this.running) await this.start()
+  }
+
+  async stop() {
+    await Promise.all(this.#nodes.map(node => node.stop()))
+  }
+
+  async kill() {
+    await Promise.all(this.#nodes.map(node => node.kill()))
+  }
+
+  async close() {
+    await this.kill()
+    this.#balancer?.kill()
+    await this.#database?.close()
+    if (this.#data) fs.rmSync(this.#data, { recursive: true, force: true })
+  }
+
+  assertRunning() {
+    for (const node of this.#nodes) node.assertRunning()
   }
 }
 
