@@ -18,7 +18,7 @@ import (
 
 // benchCmd measures a server.
 type benchCmd struct {
-	Server string `help:"URL of the server to measure. Default: one of its own, a process of this binary on loopback with a temporary folder." placeholder:"URL"`
+	Server []string `help:"URL of the server to measure; several, if servers share a database: each connection goes to any of them. Default: one of its own, a process of this binary on loopback with a temporary folder." placeholder:"URL"`
 
 	User  string `help:"How people's names begin, to a server that runs with --dev." default:"bench" placeholder:"NAME"`
 	Token string `help:"One token, of a host and for all transactions (*), that everybody uses." env:"PARLEY_TOKEN" placeholder:"T"`
@@ -77,15 +77,15 @@ func (c *benchCmd) Validate() error {
 			c.Duration = 8 * time.Second
 		}
 	}
-	u, err := url.Parse(c.Server)
+	for _, server := range c.Server {
+		if err := validateServer(server); err != nil {
+			return err
+		}
+	}
 	switch {
-	case c.Server != "" && (err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https"):
-		return fmt.Errorf("--server %q: want a URL such as ws://127.0.0.1:8080", c.Server)
-	case c.Server != "" && u.RawQuery != "": // the URL is shown
-		return errors.New("--server: leave out what is behind the ?: --token, --key or --user say who people are")
 	case c.Key != "" && c.Token != "":
 		return errors.New("--key makes tokens and --token is one: leave one of them out")
-	case c.Key != "" && c.Server == "":
+	case c.Key != "" && len(c.Server) == 0:
 		return errors.New("--key is for a server that wants tokens: say which with --server")
 	case c.Transactions < 1 || c.People < 1 || c.Transactions > maxBenchPeople/c.People:
 		return fmt.Errorf("--transactions and --people: want 1 at least, and %d people in all at most", maxBenchPeople)
@@ -103,6 +103,17 @@ func (c *benchCmd) Validate() error {
 	return nil
 }
 
+func validateServer(server string) error {
+	u, err := url.Parse(server)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("--server %q: want a URL such as ws://127.0.0.1:8080", server)
+	case u.RawQuery != "": // the URL is shown
+		return errors.New("--server: leave out what is behind the ?: --token, --key or --user say who people are")
+	}
+	return nil
+}
+
 // exitLost is when the server has lost what it acknowledged.
 const exitLost = 10
 
@@ -113,7 +124,7 @@ func (c *benchCmd) Run(io streams) (err error) {
 	measuring, hard, end := interruptions()
 	defer end()
 	show := newTeller(io.err)
-	if c.Server == "" {
+	if len(c.Server) == 0 {
 		show.line("starting a server")
 	}
 	target, r, stop, err := c.target(hard)
@@ -185,22 +196,22 @@ func interruptions() (first, second context.Context, end func()) {
 // target returns the server to measure, and the report on it. It starts one if
 // none is named, and stop ends that.
 func (c *benchCmd) target(ctx context.Context) (t *load.Target, r *benchReport, stop func() error, err error) {
-	r = &benchReport{Server: c.Server, Plan: benchPlan{
+	r = &benchReport{Server: strings.Join(c.Server, ", "), Plan: benchPlan{
 		Transactions: c.Transactions, People: c.People, Picks: c.Picks, Fields: c.Fields, Flap: c.Flap, Cold: c.Cold,
 		PerSecond: c.Picks * float64(c.Transactions*c.People) / 60, WarmupSeconds: c.Warmup.Seconds(), Seconds: c.Duration.Seconds(),
 	}}
-	t = &load.Target{Server: strings.Replace(c.Server, "http", "ws", 1)}
+	t = &load.Target{Servers: c.Server}
 	if t.Admit, err = c.admit(); err != nil {
 		return nil, nil, nil, err
 	}
-	if c.Server != "" {
+	if len(c.Server) > 0 {
 		return t, r, func() error { return nil }, nil
 	}
 	own, err := startOwn(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	t.Server, t.PID = own.url, own.pid()
+	t.Servers, t.PID = []string{own.url}, own.pid()
 	r.Server, r.Own = own.url, true
 	return t, r, own.stop, nil
 }
@@ -208,7 +219,7 @@ func (c *benchCmd) target(ctx context.Context) (t *load.Target, r *benchReport, 
 // admit returns how people get in.
 func (c *benchCmd) admit() (func(load.Who) (load.Pass, error), error) {
 	switch {
-	case c.Server == "" || c.Key == "" && c.Token == "":
+	case len(c.Server) == 0 || c.Key == "" && c.Token == "":
 		return func(w load.Who) (load.Pass, error) { return load.Pass{User: c.User + "-" + w.Name}, nil }, nil
 	case c.Token != "":
 		user := client.TokenSubject(c.Token)
@@ -280,7 +291,7 @@ func (c *benchCmd) failed(ctx context.Context, t *load.Target, err error) error 
 	case errors.As(err, &refusal):
 		return refused(refusal.Message + advice(refusal, c))
 	}
-	return fmt.Errorf("no answer from %s (%s): is parley serve running there?", t.Server, reason(err))
+	return fmt.Errorf("no answer from %s (%s): is parley serve running there?", strings.Join(t.Servers, ", "), reason(err))
 }
 
 // advice is what to do about a refusal.

@@ -17,7 +17,7 @@ import (
 // address.
 func crowdOn(t *testing.T, ctx context.Context, p *process, transactions, people int) *load.Crowd {
 	t.Helper()
-	target := &load.Target{Server: p.url, Admit: func(w load.Who) (load.Pass, error) { return load.Pass{User: w.Name}, nil }}
+	target := &load.Target{Servers: []string{p.url}, Admit: func(w load.Who) (load.Pass, error) { return load.Pass{User: w.Name}, nil }}
 	crowd, err := load.Open(ctx, target, load.Plan{Transactions: transactions, People: people, Fields: 3}, func(load.Stands) {})
 	check(t, err)
 	t.Cleanup(crowd.Close)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,9 +16,9 @@ import (
 	"parley/crdt/transaction"
 )
 
-// Target is the server to measure.
+// Target is the server to measure, or several that share a database.
 type Target struct {
-	Server string // ws:// or wss://, without a query
+	Servers []string // URLs, ws(s):// or http(s)://, without queries; each connection and request goes to any of them
 	// Admit returns how somebody gets in. It is asked at each connect.
 	Admit func(Who) (Pass, error)
 	// PID is of the server's process, if that is on this machine; else 0.
@@ -65,11 +66,12 @@ var flags = map[crdt.Code]string{
 
 // url is where somebody connects or makes requests.
 func (t *Target) url(scheme, path string, who Who, pass Pass) string {
-	u, err := url.Parse(t.Server)
+	server := t.Servers[rand.IntN(len(t.Servers))]
+	u, err := url.Parse(server)
 	if err != nil {
-		return t.Server // dialling it fails
+		return server // dialling it fails
 	}
-	u.Scheme = strings.Replace(u.Scheme, "ws", scheme, 1)
+	u.Scheme = scheme + strings.TrimPrefix(strings.TrimPrefix(u.Scheme, "http"), "ws") // and the s of TLS
 	u.Path = strings.TrimSuffix(u.Path, "/") + path
 	if pass.Token == "" {
 		u.RawQuery = url.Values{"user": {pass.User}, "role": {string(who.Role)}}.Encode()
