@@ -45,8 +45,11 @@ type trace struct {
 	word  *Word       // kept by this node; nil: none
 	n     uint64      // the first Publish that held it, 0: none yet
 	was   []crdt.Hash // what the user was ready for until word took it back
-	over  Stamp       // the last word that was heard that took something back
+	over  Stamp       // the last word that took something back, while the user is here
 	ended map[string]Stamp
+	// until is when what is here may be forgotten although the user is gone: by then
+	// every node knows, or it is silent.
+	until time.Time
 }
 
 // shared reports whether there may be other nodes.
@@ -137,8 +140,6 @@ func (r *Room) read(p *Present) *far {
 	if w := p.Word; w != nil {
 		r.hearStamp(w.Said)
 		r.hearStamp(w.Over)
-		t := r.trace(p.User)
-		t.over = latest(t.over, w.mark())
 	}
 	return f
 }
@@ -151,6 +152,12 @@ func (w *Word) mark() Stamp {
 		return w.Said
 	}
 	return w.Over
+}
+
+// knows reports whether a word was said where it was known that something had been
+// taken back.
+func (w *Word) knows(back Stamp) bool {
+	return !w.Over.Before(back) || w.Said.Node == back.Node && back.Before(w.Said)
 }
 
 func latest(a, b Stamp) Stamp {
@@ -201,6 +208,16 @@ func (r *Room) expireElsewhere(user string) (any bool) {
 		any = any || len(f.lost) < before
 	}
 	return any
+}
+
+// forgetOld forgets what need not be remembered any more of those who have left.
+func (r *Room) forgetOld() {
+	for _, user := range slices.Sorted(maps.Keys(r.traces)) {
+		if t := r.traces[user]; !t.until.IsZero() && !r.now.Before(t.until) {
+			t.until = time.Time{}
+			r.keep(user)
+		}
+	}
 }
 
 // fars iterates over what other nodes tell of a user.
@@ -255,7 +272,7 @@ func same(a, b Participant) bool {
 // of them here may end a readiness that others know of.
 func (r *Room) identifyShared(p *participant) {
 	r.reckon(p)
-	if !r.isParty(p.user, p.role) && r.word(p.user) != nil {
+	if !p.isGone() && !r.isParty(p.user, p.role) && r.word(p.user) != nil {
 		r.say(p, nil)
 	}
 	r.keep(p.user)
@@ -268,18 +285,21 @@ func (r *Room) departShared(p *participant) {
 	if w := r.word(p.user); w != nil && w != r.trace(p.user).word {
 		r.say(p, nil) // another node keeps it
 	}
+	r.trace(p.user).until = r.now.Add(r.grace)
 	r.keep(p.user)
 }
 
 // reckon finds out which of a user's connections to all nodes are alive, and what
 // follows.
 func (r *Room) reckon(p *participant) {
+	r.revive(p)
 	newest := r.newest(p)
 	p.conns = slices.DeleteFunc(p.conns, func(c *connection) bool {
 		if !c.came.Before(newest[c.peer]) {
 			return false
 		}
 		p.await(c.peer, absence{until: r.now.Add(r.grace), role: c.person.Role, came: c.came})
+		r.beaten = append(r.beaten, c)
 		r.mustTell()
 		return true
 	})
@@ -316,6 +336,42 @@ func (r *Room) reckon(p *participant) {
 	}
 	p.describe()
 	r.describeShared(p)
+}
+
+// revive brings back connections that are open here while no other node has one of the
+// same client any more, nor knows that it ended: then it was the other that was dead,
+// and its stamp was later because of a clock.
+func (r *Room) revive(p *participant) {
+	r.beaten = slices.DeleteFunc(r.beaten, func(c *connection) bool {
+		if c.person.User != p.user {
+			return false
+		}
+		if c.away || slices.ContainsFunc(p.conns, func(newer *connection) bool { return newer.peer == c.peer }) {
+			return true
+		}
+		if r.isClaimed(p.user, c) {
+			return false
+		}
+		delete(p.lost, c.peer)
+		p.conns = append(p.conns, c)
+		c.came = r.stamp()
+		r.mustTell()
+		return true
+	})
+}
+
+// isClaimed reports whether a client came later on another node, or ended.
+func (r *Room) isClaimed(user string, c *connection) bool {
+	if t := r.traces[user]; t != nil && c.came.Before(t.ended[c.peer]) {
+		return true
+	}
+	for _, f := range r.fars(user) {
+		if slices.ContainsFunc(f.conns, func(o Connected) bool { return o.Peer == c.peer && c.came.Before(o.Arrived) }) ||
+			slices.ContainsFunc(f.ended, func(e Ended) bool { return e.Peer == c.peer && c.came.Before(e.At) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // newest returns when the newest of each of a user's clients arrived, or ended.
@@ -372,20 +428,35 @@ func (r *Room) describeShared(p *participant) {
 // word returns what the user is ready for by what was said on all nodes, nil if for
 // nothing: the newest that was not taken back.
 func (r *Room) word(user string) (newest *Word) {
-	t := r.traces[user]
-	if t == nil {
-		return nil
-	}
+	over := r.over(user)
 	consider := func(w *Word) {
-		if w != nil && !w.withdraws() && !w.Over.Before(t.over) && (newest == nil || newest.Said.Before(w.Said)) {
+		if w != nil && !w.withdraws() && w.knows(over) && (newest == nil || newest.Said.Before(w.Said)) {
 			newest = w
 		}
 	}
-	consider(t.word)
+	if t := r.traces[user]; t != nil {
+		consider(t.word)
+	}
 	for _, f := range r.fars(user) {
 		consider(f.word)
 	}
 	return newest
+}
+
+// over returns the last word that is known to have taken something back: what was said
+// without knowing of it does not count.
+func (r *Room) over(user string) (over Stamp) {
+	if t := r.traces[user]; t != nil {
+		if over = t.over; t.word != nil {
+			over = latest(over, t.word.mark())
+		}
+	}
+	for _, f := range r.fars(user) {
+		if f.word != nil {
+			over = latest(over, f.word.mark())
+		}
+	}
+	return over
 }
 
 // weigh makes a user ready, or not, by what was said on all nodes.
@@ -400,12 +471,12 @@ func (r *Room) weigh(p *participant) {
 
 // say keeps what a user says of being ready; nil takes back what was said before.
 func (r *Room) say(p *participant, heads []crdt.Hash) {
-	t := r.trace(p.user)
+	t, over := r.trace(p.user), r.over(p.user)
 	t.word, t.n, t.was = &Word{Said: r.stamp(), Heads: heads}, 0, nil
 	if heads == nil {
 		t.over, t.was = t.word.Said, p.ready
 	} else {
-		t.word.Over = t.over
+		t.word.Over = over
 	}
 	r.mustTell()
 }
@@ -417,17 +488,19 @@ func (r *Room) withdraw(p *participant) {
 	}
 }
 
-// end takes note that a client's connection is no more, if older ones of the same
-// client are told of elsewhere.
+// end takes note that a client's connection is no more. Another node may have an older
+// one, and not know that it is dead.
 func (r *Room) end(user, peer string, at Stamp) {
-	if !r.isToldOf(user, peer, at) {
-		return
-	}
 	t := r.trace(user)
 	if t.ended == nil {
 		t.ended = make(map[string]Stamp)
 	}
-	t.ended[peer] = latest(t.ended[peer], at)
+	if len(t.ended) >= maxLost {
+		delete(t.ended, slices.MinFunc(slices.Sorted(maps.Keys(t.ended)), func(a, b string) int {
+			return t.ended[a].Compare(t.ended[b])
+		}))
+	}
+	t.ended[peer], t.until = latest(t.ended[peer], at), r.now.Add(r.grace)
 	r.mustTell()
 }
 
@@ -456,19 +529,25 @@ func (r *Room) isToldOf(user, peer string, before Stamp) bool {
 // keep goes through what is remembered of a user: what need not be is forgotten, and
 // what is better kept here is taken over.
 func (r *Room) keep(user string) {
+	p, over := r.users[user], r.over(user)
 	t := r.traces[user]
 	if t == nil {
-		return
+		if p == nil || over == (Stamp{}) && r.word(user) == nil {
+			return
+		}
+		t = r.trace(user)
+	}
+	if t.over = over; p == nil {
+		t.over = Stamp{} // but for what is kept here
 	}
 	maps.DeleteFunc(t.ended, func(peer string, at Stamp) bool {
-		if r.isToldOf(user, peer, at) {
+		if r.now.Before(t.until) || r.isToldOf(user, peer, at) {
 			return false
 		}
 		r.mustTell()
 		return true
 	})
-	p := r.users[user]
-	if w := r.kept(t, p, user); w != t.word {
+	if w := r.kept(t, p, user, over); w != t.word {
 		t.word, t.n, t.was = w, 0, nil
 		r.mustTell()
 	}
@@ -478,21 +557,27 @@ func (r *Room) keep(user string) {
 }
 
 // kept returns the word that is to be kept by this node.
-func (r *Room) kept(t *trace, p *participant, user string) *Word {
+func (r *Room) kept(t *trace, p *participant, user string, over Stamp) *Word {
 	own := t.word
-	if own != nil && !own.withdraws() && (p == nil || own.Over.Before(t.over)) {
-		if own = nil; t.over != (Stamp{}) { // of it others may have to hear that it was taken back
-			own = &Word{Said: t.over}
+	if own != nil && !own.withdraws() && (p == nil || !own.knows(over)) {
+		if own = nil; over != (Stamp{}) { // others may have to hear of that
+			own = &Word{Said: over}
 		}
 	}
 	if p != nil && len(p.conns) > 0 {
 		own = r.takeOver(own, user)
 	}
+	if isNews := over != (Stamp{}) && (own == nil || own.mark().Before(over)); isNews && (r.contradicts(user, over) ||
+		p != nil && len(p.conns) > 0 && !r.isKeptElsewhere(user, &Word{Said: over})) {
+		own = &Word{Said: over} // who else knew of it is silent
+	}
 	switch {
 	case own == nil || r.contradicts(user, own.mark()):
 		return own
-	case p == nil:
+	case p == nil && (!own.withdraws() || !r.now.Before(t.until)):
 		return nil
+	case p == nil:
+		return own
 	case len(p.conns) == 0 && len(p.lost) == 0 && r.isKeptElsewhere(user, own):
 		return nil
 	}
@@ -519,7 +604,7 @@ func (r *Room) takeOver(own *Word, user string) *Word {
 // before mark, of which it does not know.
 func (r *Room) contradicts(user string, mark Stamp) bool {
 	for _, f := range r.fars(user) {
-		if f.word != nil && !f.word.withdraws() && f.word.Over.Before(mark) {
+		if f.word != nil && !f.word.withdraws() && !f.word.knows(mark) {
 			return true
 		}
 	}

@@ -61,6 +61,13 @@ type Agreed struct{ Resolution Resolution }
 // not get there: something else did before.
 type Overtaken struct{}
 
+// Learning says that what another process has stored is told now, until [Learned]: no
+// resolution is asked for meanwhile, since there may be one.
+type Learning struct{}
+
+// Learned ends what [Learning] began.
+type Learned struct{}
+
 // Ticked lets time pass: it is due at [Room.Wake]. Who was to be back by now has
 // left with it, and with nothing else, so that a server which shuts down can
 // keep people from leaving by not ticking.
@@ -77,6 +84,8 @@ func (Set) input()       {}
 func (Stored) input()    {}
 func (Agreed) input()    {}
 func (Overtaken) input() {}
+func (Learning) input()  {}
+func (Learned) input()   {}
 func (Ticked) input()    {}
 
 // Cause is the change for which a readiness lapsed.

@@ -25,7 +25,7 @@ type publisher struct {
 
 	later time.Time // when to publish what may wait; zero: there is nothing
 	draft *draft    // how it stood when the newest Publish was made
-	told  *Roster   // the last that all were told
+	told  *Roster   // the last that somebody saw
 }
 
 // draft is a roster that may be told when Publish n is stored.
@@ -51,19 +51,27 @@ func (r *Room) mayWait() {
 // isHeldBack reports whether rosters wait for a Publish.
 func (r *Room) isHeldBack() bool { return r.publisher.must || r.publisher.mustAck > r.publisher.acked }
 
-// due is when there is something to publish, zero if never or if one is on its way.
-func (p *publisher) due() time.Time {
-	if p.asked > p.acked {
+// mayPublish reports whether something may be published now: nothing is on its way, nor
+// a resolution, which could rest on what this takes back. Without a lease none gets
+// there.
+func (r *Room) mayPublish() bool {
+	p := &r.publisher
+	return p.asked == p.acked && (r.sealing == nil || p.cut)
+}
+
+// nextPublish is when to publish what may wait, zero if never, or not for now.
+func (r *Room) nextPublish() time.Time {
+	if !r.mayPublish() {
 		return time.Time{}
 	}
-	return p.later
+	return r.publisher.later
 }
 
 // publish asks for what is new to be stored.
 func (r *Room) publish(out []Output) []Output {
 	p := &r.publisher
 	late := !p.later.IsZero() && !r.now.Before(p.later)
-	if p.asked > p.acked || !p.must && !late {
+	if !r.shared() || !r.mayPublish() || !p.must && !late {
 		return out
 	}
 	a := r.attendance()
@@ -115,7 +123,7 @@ func (r *Room) published(in Published, out []Output) []Output {
 		return out
 	}
 	p.draft = nil
-	if !r.isHeldBack() || !slices.Equal(d.roster.Heads, r.subject.Heads()) {
+	if !r.isHeldBack() || r.now.Before(r.nextBroadcast()) || !slices.Equal(d.roster.Heads, r.subject.Heads()) {
 		return out
 	}
 	p.told, r.teller.last = d.roster, r.now
@@ -152,7 +160,7 @@ func (r *Room) hides(p *participant) bool {
 		slices.Equal(t.was, r.subject.Heads())
 }
 
-// lastTold is the last roster that all were told, without anybody if there was none.
+// lastTold is the last roster that somebody saw, without anybody if there was none.
 func (r *Room) lastTold() *Roster {
 	if r.publisher.told != nil {
 		return r.publisher.told

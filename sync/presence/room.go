@@ -55,11 +55,13 @@ type Room struct {
 	clock     uint64            // of the last stamp, or a later one that was heard of
 	nodes     []*elsewhere      // by node
 	traces    map[string]*trace // by user; empty without other nodes
+	beaten    []*connection     // the same clients are connected elsewhere, it seems
 	publisher publisher
 
 	resolutions int         // how many there are
 	resolution  *Resolution // the newest, on disk
 	sealing     *Resolution // asked for, and not known to be on disk
+	learning    bool
 
 	teller teller
 	waits  time.Time // what else there is to wake for, as of the last step
@@ -178,8 +180,13 @@ func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 	case Overtaken:
 		r.sealing, r.setting = nil, 0
 		out = r.fulfil(now, out)
+	case Learning:
+		r.learning = true
+	case Learned:
+		r.learning = false
 	case Ticked:
 		r.expire(now)
+		r.forgetOld()
 		out = r.fulfil(now, out)
 	case Elsewhere:
 		r.hearOf(in)
@@ -287,7 +294,10 @@ func (r *Room) earliest() (wake time.Time) {
 			wake = earlier(wake, c.told.Add(tellEvery))
 		}
 	}
-	return earlier(wake, r.publisher.due())
+	for _, t := range r.traces {
+		wake = earlier(wake, t.until)
+	}
+	return earlier(wake, r.nextPublish())
 }
 
 // earlier takes the zero time for never.
@@ -387,6 +397,7 @@ func (r *Room) part(now time.Time, in Parted) {
 		return
 	}
 	delete(r.conns, in.Conn)
+	r.beaten = slices.DeleteFunc(r.beaten, func(other *connection) bool { return other == c })
 	p := r.holder(c)
 	if p == nil {
 		return
@@ -518,17 +529,17 @@ func (r *Room) comeBack(now time.Time, c *connection) {
 	if !c.away {
 		return
 	}
-	if p := r.users[c.person.User]; p != nil && p.hasPeer(c.peer) {
+	if p := r.users[c.person.User]; p != nil && p.hasNewer(c) {
 		return
 	}
 	c.away = false
 	r.enter(now, c)
 }
 
-// hasPeer reports whether a client of the user's is connected.
-func (p *participant) hasPeer(peer string) bool {
-	return slices.ContainsFunc(p.conns, func(c *connection) bool { return c.peer == peer }) ||
-		slices.ContainsFunc(p.others, func(c Connected) bool { return c.Peer == peer })
+// hasNewer reports whether a client that took leave on c has connected again since.
+func (p *participant) hasNewer(c *connection) bool {
+	return slices.ContainsFunc(p.conns, func(newer *connection) bool { return newer.peer == c.peer }) ||
+		slices.ContainsFunc(p.others, func(o Connected) bool { return o.Peer == c.peer && c.came.Before(o.Arrived) })
 }
 
 // leave takes a connection out, and its user if it was the last: whatever was
@@ -536,6 +547,7 @@ func (p *participant) hasPeer(peer string) bool {
 func (r *Room) leave(now time.Time, c *connection) {
 	p := r.holder(c)
 	if p == nil {
+		c.away = c.away || slices.Contains(r.beaten, c) // it is not to be brought back
 		return
 	}
 	c.away, c.focus, c.hopes = true, "", nil

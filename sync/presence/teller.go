@@ -97,9 +97,7 @@ func (r *Room) tellAll(now time.Time, out []Output) []Output {
 		p.trip = p.roundTrip()
 	}
 	roster := r.roster()
-	if r.shared() {
-		r.publisher.told = roster
-	}
+	r.publisher.told = roster
 	return append(out, Send{Data: roster.Encode()})
 }
 
@@ -140,5 +138,6 @@ func (r *Room) Roster() *Roster {
 	if r.isHeldBack() {
 		return r.lastTold()
 	}
-	return r.roster()
+	r.publisher.told = r.roster()
+	return r.publisher.told
 }

@@ -61,6 +61,7 @@ type Document struct {
 	coming      int                   // how many others are on their way there
 	resolutions []presence.Resolution // on disk, in their order
 	sealing     *presence.Resolution  // asked for, not yet on disk
+	learning    bool                  // the room hears that there is more to come
 	roomOut     []presence.Output
 	elsewhere   map[presence.Node]*ElsewhereInput // until there is a room
 

@@ -46,6 +46,8 @@ func (d *Document) Learn(now time.Time, news *News, out []Output) ([]Output, err
 	case !d.Settled() || d.sealing != nil:
 		return out, errors.New("learn of changes: others of this server's are on their way to the disk")
 	}
+	d.learning = true
+	out = d.inRoom(now, presence.Learning{}, out)
 	var ready []admission
 	for _, s := range news.Changes {
 		if err := d.doc.AddStored(s.Change); err != nil {
@@ -66,6 +68,8 @@ func (d *Document) Learn(now time.Time, news *News, out []Output) ([]Output, err
 		d.resolutions = append(d.resolutions, r)
 		out = d.inRoom(now, presence.Agreed{Resolution: r}, out)
 	}
+	d.learning = false
+	out = d.inRoom(now, presence.Learned{}, out)
 	if news.Overtaken { // after all else: until then the room asks for nothing
 		d.sealing, d.coming = nil, 0
 		out = d.inRoom(now, presence.Overtaken{}, out)

@@ -106,6 +106,9 @@ const codeNoTransaction crdt.Code = "no-transaction"
 func (d *Document) advance(now time.Time, first int, out []Output) []Output {
 	if d.room == nil {
 		d.openRoom()
+		if d.learning {
+			out = d.inRoom(now, presence.Learning{}, out)
+		}
 		out = d.tellElsewhere(now, out) // before anybody arrives
 		for range d.coming {            // as they do when a transaction is created
 			out = d.inRoom(now, presence.Setting{}, out)
