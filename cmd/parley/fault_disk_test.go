@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -91,4 +92,16 @@ func TestFaultFullDisk(t *testing.T) {
 	check(t, p.end(os.Interrupt))
 	mustHaveReceipts(t, data, people)
 	mustBeSoundOnDisk(t, data)
+}
+
+func longestFile(t *testing.T, dir string) uint64 {
+	t.Helper()
+	var longest int64
+	check(t, filepath.Walk(dir, func(_ string, info os.FileInfo, err error) error {
+		if err == nil {
+			longest = max(longest, info.Size())
+		}
+		return err
+	}))
+	return uint64(longest)
 }
