@@ -21,7 +21,7 @@ import (
 func TestFailover(t *testing.T) {
 	ctx := within(t, 90*time.Second)
 	primary := pgtest.Start(t, pgtest.Options{})
-	standby := primary.Standby(t)
+	standby := primary.Standby(t, pgtest.Options{})
 	url := pgtest.Both(primary, standby, "postgres")
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	servers := []*process{serve(t, dirs[0], "--store", url)}

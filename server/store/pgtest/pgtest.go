@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Missing is why tests are skipped where no PostgreSQL is installed.
@@ -29,6 +30,8 @@ const Missing = "no PostgreSQL is installed: install it (Debian: apt-get install
 type Options struct {
 	// Durable waits for the disk, as one does that is not for tests.
 	Durable bool
+	// Closed is for a standby: it lets nobody in until it is promoted.
+	Closed bool
 }
 
 // Server is a PostgreSQL on a free port of this machine. It ends with the test's
@@ -172,11 +175,11 @@ const watched = `"$@" </dev/null & server=$!; cat >/dev/null; kill -INT $server 
 
 // Restart starts a server that was stopped or killed.
 func (s *Server) Restart() error {
-	onOff := map[bool]string{true: "on", false: "off"}[s.opt.Durable]
+	durable := setting(s.opt.Durable)
 	s.cmd = exec.Command("/bin/sh", "-c", watched, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data(),
 		"-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-		"-c", "fsync="+onOff, "-c", "full_page_writes="+onOff, "-c", "shared_buffers=32MB", "-c", "max_connections=200",
-		"-c", "max_wal_size=256MB", "-c", "deadlock_timeout=200ms")
+		"-c", "fsync="+durable, "-c", "full_page_writes="+durable, "-c", "shared_buffers=32MB", "-c", "max_connections=200",
+		"-c", "max_wal_size=256MB", "-c", "deadlock_timeout=200ms", "-c", "hot_standby="+setting(!s.opt.Closed))
 	s.cmd.Dir, s.cmd.SysProcAttr = s.dir, &syscall.SysProcAttr{Credential: s.as}
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -204,10 +207,21 @@ func (s *Server) ping() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	c, err := pgx.Connect(ctx, s.URL("postgres"))
+	var said *pgconn.PgError
+	if s.opt.Closed && errors.As(err, &said) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	return c.Close(ctx)
+}
+
+func setting(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 // Log is what the server has logged.

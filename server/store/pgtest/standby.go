@@ -16,13 +16,13 @@ import (
 
 // Standby returns a server that follows this one and takes no writes until it is
 // promoted. From now on a commit here waits until it is on the standby's disk too.
-func (s *Server) Standby(t testing.TB) *Server {
+func (s *Server) Standby(t testing.TB, opt Options) *Server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "parley-postgres-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	standby := &Server{bin: s.bin, dir: dir, as: s.as, opt: s.opt}
+	standby := &Server{bin: s.bin, dir: dir, as: s.as, opt: opt}
 	t.Cleanup(standby.Stop)
 	if s.as != nil {
 		if err := os.Chown(dir, int(s.as.Uid), int(s.as.Gid)); err != nil {
@@ -67,7 +67,11 @@ func (s *Server) awaitReplication(t testing.TB) {
 // Promote makes a standby one that takes writes.
 func (s *Server) Promote(t testing.TB) {
 	t.Helper()
-	s.Exec(t, s.URL("postgres"), "SELECT pg_promote(true, 20)")
+	promote := exec.Command(filepath.Join(s.bin, "pg_ctl"), "promote", "-D", s.data(), "-t", "20")
+	promote.Dir, promote.SysProcAttr = s.dir, &syscall.SysProcAttr{Credential: s.as}
+	if out, err := promote.CombinedOutput(); err != nil {
+		t.Fatalf("pg_ctl promote: %v\n%s\n%s", err, out, s.Log())
+	}
 }
 
 // Both is a URL of the database of either of two servers that takes writes.

@@ -88,7 +88,7 @@ func open(ctx context.Context, url string, opt store.Options, begin func(context
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
 	b := &Backend{opt: opt, config: config.ConnConfig, known: make(map[crdt.DocumentID]struct{})}
-	c, err := connect(ctx, b.config)
+	c, err := b.connectFirst(ctx)
 	if err != nil {
 		return nil, b.unopened(err)
 	}
@@ -147,6 +147,33 @@ func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	}
 	return c, nil
 }
+
+// startingEvery is how often a database that is starting is asked again.
+const startingEvery = 250 * time.Millisecond
+
+// connectFirst connects to a database, and waits for one that is there but takes
+// nobody in yet: machines that start together are not to depend on the order.
+func (b *Backend) connectFirst(ctx context.Context) (*pgx.Conn, error) {
+	for told := false; ; {
+		c, err := connect(ctx, b.config)
+		var pg *pgconn.PgError
+		if err == nil || !errors.As(err, &pg) || pg.Code != codeCannotConnectNow {
+			return c, err
+		}
+		if !told && b.opt.Logger != nil {
+			b.opt.Logger.Info("waiting for the database", "because", pg.Message, "at_most", openWithin)
+		}
+		told = true
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(startingEvery):
+		}
+	}
+}
+
+// codeCannotConnectNow is PostgreSQL's for: it starts, recovers, or shuts down.
+const codeCannotConnectNow = "57P03"
 
 func setUp(ctx context.Context, c *pgx.Conn) error {
 	_, err := c.PgConn().Exec(ctx, perSession).ReadAll()

@@ -241,3 +241,37 @@ func TestReadOnlyForAWhile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOpenWaits: a database that is there and takes nobody in yet is waited for, and
+// in the end the error says why.
+func TestOpenWaits(t *testing.T) {
+	primary := pgtest.Start(t, pgtest.Options{})
+	standby := primary.Standby(t, pgtest.Options{Closed: true})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := postgres.Open(ctx, standby.URL("postgres"), store.Options{}); err == nil || !strings.Contains(err.Error(), "57P03") {
+		t.Errorf("it takes nobody in: %v", err)
+	}
+	var log strings.Builder
+	opened := make(chan error, 1)
+	go func() {
+		s, err := postgres.Open(t.Context(), standby.URL("postgres"), store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Fatalf("it was not waited for: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	primary.Kill(t)
+	standby.Promote(t)
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(log.String(), "waiting for the database"); n != 1 {
+		t.Errorf("it logged %s", log.String())
+	}
+}
