@@ -279,11 +279,12 @@ func (r *Room) identifyShared(p *participant) {
 	r.weigh(p)
 }
 
-// departShared takes note that a user has left because of what happened here.
-func (r *Room) departShared(p *participant) {
+// departShared takes note that a user has left because of what happened here. Who says
+// so takes back what was said elsewhere, too, whether it was heard of or not.
+func (r *Room) departShared(p *participant, said bool) {
 	r.mustTell()
-	if w := r.word(p.user); w != nil && w != r.trace(p.user).word {
-		r.say(p, nil) // another node keeps it
+	if w := r.word(p.user); said || w != nil && w != r.trace(p.user).word {
+		r.say(p, nil)
 	}
 	r.trace(p.user).until = r.now.Add(r.grace)
 	r.keep(p.user)
@@ -353,8 +354,11 @@ func (r *Room) revive(p *participant) {
 			return false
 		}
 		delete(p.lost, c.peer)
+		if c.came.Before(r.newest(p)[c.peer]) {
+			c.came = r.stamp() // the other node waits for it still
+		}
 		p.conns = append(p.conns, c)
-		c.came = r.stamp()
+		slices.SortStableFunc(p.conns, func(a, b *connection) int { return a.came.Compare(b.came) })
 		r.mustTell()
 		return true
 	})
@@ -469,23 +473,20 @@ func (r *Room) weigh(p *participant) {
 	p.ready, p.lapse = w.Heads, nil
 }
 
-// say keeps what a user says of being ready; nil takes back what was said before.
+// say keeps what a user says of being ready; nil takes back what was said before, also
+// on other nodes, whether that was heard of or not.
 func (r *Room) say(p *participant, heads []crdt.Hash) {
-	t, over := r.trace(p.user), r.over(p.user)
+	t, over, was := r.trace(p.user), r.over(p.user), p.ready
+	if was == nil && !r.isStored(t) {
+		was = t.was
+	}
 	t.word, t.n, t.was = &Word{Said: r.stamp(), Heads: heads}, 0, nil
 	if heads == nil {
-		t.over, t.was = t.word.Said, p.ready
+		t.over, t.was = t.word.Said, was
 	} else {
 		t.word.Over = over
 	}
 	r.mustTell()
-}
-
-// withdraw takes back what a user has said, wherever, of being ready.
-func (r *Room) withdraw(p *participant) {
-	if t := r.traces[p.user]; t == nil || t.word == nil || !t.word.withdraws() || r.word(p.user) != nil {
-		r.say(p, nil)
-	}
 }
 
 // end takes note that a client's connection is no more. Another node may have an older
@@ -506,20 +507,16 @@ func (r *Room) end(user, peer string, at Stamp) {
 
 // endAll expects none of a user's clients back.
 func (r *Room) endAll(p *participant) {
-	if len(p.waited) == 0 {
-		return
-	}
-	at := r.stamp()
-	for _, a := range p.waited {
-		r.end(p.user, a.Peer, at)
+	for _, a := range p.waited { // and who has come again since, unknown to us, stays
+		r.end(p.user, a.Peer, Stamp{Count: a.Arrived.Count + 1})
 	}
 }
 
 // isToldOf reports whether another node tells of a client that arrived before.
 func (r *Room) isToldOf(user, peer string, before Stamp) bool {
-	for _, f := range r.fars(user) {
-		if slices.ContainsFunc(f.conns, func(c Connected) bool { return c.Peer == peer && c.Arrived.Before(before) }) ||
-			slices.ContainsFunc(f.lost, func(a awaited) bool { return a.Peer == peer && a.Arrived.Before(before) }) {
+	for e, f := range r.fars(user) {
+		if !e.silent && (slices.ContainsFunc(f.conns, func(c Connected) bool { return c.Peer == peer && c.Arrived.Before(before) }) ||
+			slices.ContainsFunc(f.lost, func(a awaited) bool { return a.Peer == peer && a.Arrived.Before(before) })) {
 			return true
 		}
 	}

@@ -139,7 +139,7 @@ func (r *Room) forgotten() {
 	p := &r.publisher
 	p.must, p.some, p.acked, p.draft = true, true, p.asked, nil
 	for user, t := range r.traces {
-		if t.word == nil || t.word.withdraws() || t.n == 0 || t.n > p.stored {
+		if t.word == nil || t.word.withdraws() || !r.isStored(t) {
 			continue
 		}
 		if t.word = nil; t.over != (Stamp{}) {
@@ -156,9 +156,11 @@ func (r *Room) forgotten() {
 // stored, and others may count on what it took back.
 func (r *Room) hides(p *participant) bool {
 	t := r.traces[p.user]
-	return r.publisher.cut && t != nil && t.was != nil && (t.n == 0 || t.n > r.publisher.stored) &&
-		slices.Equal(t.was, r.subject.Heads())
+	return r.publisher.cut && t != nil && t.was != nil && !r.isStored(t) && slices.Equal(t.was, r.subject.Heads())
 }
+
+// isStored reports whether others know of the word that is kept.
+func (r *Room) isStored(t *trace) bool { return t.n != 0 && t.n <= r.publisher.stored }
 
 // lastTold is the last roster that somebody saw, without anybody if there was none.
 func (r *Room) lastTold() *Roster {

@@ -89,7 +89,7 @@ func (r *Room) ready(now time.Time, c *connection, heads []crdt.Hash, out []Outp
 // unready takes a user's readiness back.
 func (r *Room) unready(p *participant) {
 	if r.shared() {
-		r.withdraw(p)
+		r.say(p, nil)
 	}
 	if p.ready != nil {
 		p.ready = nil

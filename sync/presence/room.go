@@ -322,7 +322,7 @@ func (r *Room) enter(now time.Time, c *connection) {
 	}
 	p := r.users[user]
 	if p != nil && p.expired(now) { // nobody has ticked yet
-		r.depart(p)
+		r.depart(p, false)
 		p = nil
 	}
 	if p == nil {
@@ -409,7 +409,7 @@ func (r *Room) part(now time.Time, in Parted) {
 	}
 	r.remove(now, p, c)
 	if p.isGone() {
-		r.depart(p)
+		r.depart(p, in.Goodbye)
 	}
 }
 
@@ -432,11 +432,11 @@ func (p *participant) isLocal() bool {
 // isOnline reports whether the user has a connection anywhere.
 func (p *participant) isOnline() bool { return len(p.conns) > 0 || len(p.others) > 0 }
 
-// depart makes a user leave.
-func (r *Room) depart(p *participant) {
+// depart makes a user leave, who may have said so.
+func (r *Room) depart(p *participant, said bool) {
 	delete(r.users, p.user)
 	if r.shared() {
-		r.departShared(p)
+		r.departShared(p, said)
 	}
 }
 
@@ -486,7 +486,7 @@ func (r *Room) expire(now time.Time) {
 			r.teller.changed(now)
 		}
 		if p.isGone() {
-			r.depart(p)
+			r.depart(p, false)
 			r.teller.changed(now)
 		}
 	}
@@ -557,7 +557,7 @@ func (r *Room) leave(now time.Time, c *connection) {
 	r.remove(now, p, c)
 	if !p.isOnline() {
 		r.endAll(p)
-		r.depart(p)
+		r.depart(p, true)
 	}
 }
 
