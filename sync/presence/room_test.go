@@ -78,8 +78,11 @@ type failer interface {
 // words says what an output is.
 func words(t failer, out presence.Output) string {
 	t.Helper()
-	if r, ok := out.(presence.Resolve); ok {
-		return "resolve " + resolution(&r.Resolution)
+	switch out := out.(type) {
+	case presence.Resolve:
+		return "resolve " + resolution(&out.Resolution)
+	case presence.Publish:
+		return fmt.Sprintf("publish %d", out.N)
 	}
 	send := out.(presence.Send)
 	to := "all"
