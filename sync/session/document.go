@@ -51,6 +51,9 @@ type Document struct {
 	held     heldChanges
 	remote   remoteHeads
 
+	wantedElsewhere    map[wire.StorageID]bool // that connections on other nodes want to hear of
+	askedSubscriptions bool
+
 	matter matter     // what the document is about: a transaction, as a rule
 	users  []string   // who delivered each accepted change
 	unkept []Delivery // of the changes that are not on disk

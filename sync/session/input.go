@@ -116,7 +116,7 @@ type PublishedInput struct {
 // published again.
 type ForgottenInput struct{}
 
-// RelayedInput is an ephemeral message from another node, which a [Relay] there
+// RelayedInput is a message from another node, which a [Relay] there
 // asked to be passed on.
 type RelayedInput struct{ Data []byte }
 
@@ -172,7 +172,7 @@ type Publish struct {
 	Data []byte
 }
 
-// Relay asks for an ephemeral message to be passed on to the clients of other nodes,
+// Relay asks for a message to be passed on to the other nodes that have the document,
 // which hear it by [RelayedInput]. It may be lost.
 type Relay struct{ Data []byte }
 

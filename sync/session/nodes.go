@@ -32,7 +32,7 @@ func (d *Document) fromNodes(now time.Time, in Input, out []Output) []Output {
 	case *ForgottenInput:
 		return d.inRoom(now, presence.Forgotten{}, out)
 	case *RelayedInput:
-		return d.relayed(in, out)
+		return d.relayed(now, in, out)
 	}
 	return out
 }
@@ -93,16 +93,32 @@ func publish(p presence.Publish) Publish {
 	return Publish{N: p.N, Data: p.Attendance.Encode()}
 }
 
-// relayed hands an ephemeral message from another node to every peer, but not to a
-// connection that its author has left for that node.
-func (d *Document) relayed(in *RelayedInput, out []Output) []Output {
+// relayed takes a message from another node. What it does not know is of a later
+// version.
+func (d *Document) relayed(now time.Time, in *RelayedInput, out []Output) []Output {
 	if !d.cfg.PlainDocuments && d.matter.kind != matterTransaction {
 		return out
 	}
 	decoded, err := wire.Decode(in.Data, wire.Limits{Frame: d.cfg.Limits.Frame})
-	m, ok := decoded.(*wire.Ephemeral)
-	if err != nil || !ok || m.DocumentID != d.id {
-		return out // of a later version
+	if err != nil {
+		return out
+	}
+	switch m := decoded.(type) {
+	case *wire.Ephemeral:
+		return d.relayedEphemeral(m, out)
+	case *wire.RemoteSubscriptionChange:
+		return d.subscribedElsewhere(m, out)
+	case *wire.RemoteHeadsChanged:
+		return d.headsElsewhere(now, m, out)
+	}
+	return out
+}
+
+// relayedEphemeral hands an ephemeral message from another node to every peer, but not
+// to a connection that its author has left for that node.
+func (d *Document) relayedEphemeral(m *wire.Ephemeral, out []Output) []Output {
+	if m.DocumentID != d.id {
+		return out
 	}
 	for _, p := range d.order {
 		if p.ID == m.SenderID || !d.served(p.Peer) {
