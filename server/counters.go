@@ -39,6 +39,11 @@ type counters struct {
 	snapshotsMade, snapshotsFailed atomic.Uint64
 	online, reconnecting, ready    atomic.Int64 // participants in all documents now
 
+	published, publishFailed atomic.Uint64 // what documents say to other servers of who is here
+	sealsRefused             atomic.Uint64 // because of what others had published
+
+	relayedSent, relayedReceived, relayedDropped, relayedTooLong atomic.Uint64 // messages
+
 	synced prometheus.Histogram // seconds from a frame to the acknowledgement of its changes
 }
 

@@ -32,6 +32,8 @@ type document struct {
 	stepped atomic.Int64 // when something happened last, as Server.moment; 0: it rests
 	seen    atomic.Int64 // how far it has come here on disk: all numbers of its version together
 
+	elsewhere atomic.Uint64 // by which rows of other nodes it goes, of [rowSum]
+
 	mu      sync.Mutex // guards what follows; never held over IO or a step
 	inbox   []posted
 	running bool
@@ -45,6 +47,10 @@ type document struct {
 	kept, came  store.Version           // on disk, and with all that the store was asked for; changes are the graph's to count
 	overtaken   bool                    // something of that was: another node was first
 	stale       bool                    // another node may have stored something
+	toLook      bool                    // who is present on other nodes may be another
+	told        bool                    // something was published
+	stored      *stored                 // what of it is stored, and the machine does not know yet
+	refused     int                     // how often in a row a resolution was refused for who is present
 	settings    []byte                  // on disk
 	newSettings []byte                  // the newest, on disk or not
 	actors      map[string]crdt.ActorID // with which the server writes, by user
@@ -75,10 +81,13 @@ type posted struct {
 	compacted *compacted
 	ask       func() // runs between steps, and may use the machine
 	measured  *session.MeasuredInput
-	news      *store.News // of another node
-	idle      bool        // nobody has needed the document for a while
-	rest      bool        // nothing has happened in it for a while
-	tick      bool        // time has passed
+	news      *store.News   // of another node
+	node      session.Input // what another node says, or what is said of it
+	look      bool          // who is present on other nodes may be another
+	stored    *stored       // what was published
+	idle      bool          // nobody has needed the document for a while
+	rest      bool          // nothing has happened in it for a while
+	tick      bool          // time has passed
 }
 
 // settled is how a commit ended.
@@ -140,6 +149,9 @@ func (d *document) step(batch []posted) {
 			d.perform() // not to hold what many inputs cause for many peers
 		}
 		evict = batch[i].idle && !d.considerSnapshot(true) && !(d.machine != nil && d.machine.Occupied())
+	}
+	if d.toLook {
+		d.look()
 	}
 	d.perform()
 	d.observe()
@@ -212,6 +224,15 @@ func (d *document) apply(p *posted) (unpin int) {
 	case p.news != nil:
 		d.hear(p.news)
 		return 1
+	case p.node != nil:
+		d.hearOf(p.node)
+		return 1
+	case p.look:
+		d.toLook = true
+		return 1
+	case p.stored != nil:
+		d.takeStored(p.stored)
+		return 1
 	case p.measured != nil:
 		d.stepWith(p.measured)
 		return 1
@@ -270,7 +291,7 @@ func (d *document) settle(s *settled) {
 		return
 	}
 	d.inflight--
-	if s.err == nil || errors.Is(s.err, store.ErrBehind) {
+	if s.err == nil || errors.Is(s.err, store.ErrBehind) || errors.Is(s.err, store.ErrPresence) {
 		d.settled(s)
 		if d.inflight == 0 && (d.overtaken || d.stale) {
 			d.perform() // what it asks of the store counts
@@ -296,11 +317,21 @@ func (d *document) settled(s *settled) {
 		}
 		if s.sealed != nil {
 			d.kept.Resolutions++
+			d.refused = 0
 			d.srv.counters.resolutions.Add(1)
 			d.stepWith(&session.SealedInput{Checkpoint: s.sealed.Checkpoint})
 		}
+		d.tellStored()
 		d.considerSnapshot(false)
 		return
+	}
+	if s.sealed != nil && errors.Is(s.err, store.ErrPresence) {
+		d.srv.counters.sealsRefused.Add(1)
+		d.refused++
+		d.toLook = true
+		if errors.Is(s.err, store.ErrNoLease) {
+			signal(d.srv.neighbours.wake)
+		}
 	}
 	d.overtaken = true // the rest of the chain follows; then it is looked for what is newer
 }
@@ -309,6 +340,9 @@ func (d *document) settled(s *settled) {
 func (d *document) fail() {
 	d.broken = true
 	d.machine = nil
+	if d.told {
+		d.srv.publisher.publish(publication{from: d}) // who comes back is told anew
+	}
 	d.srv.docs.forget(d)
 }
 
@@ -319,7 +353,12 @@ func (d *document) perform() {
 		case session.Commit:
 			d.commit(out)
 		case session.Seal:
-			d.seal(out.Resolution)
+			d.seal(out)
+		case session.Publish:
+			d.told = true
+			d.srv.publisher.publish(publication{from: d, n: out.N, data: out.Data})
+		case session.Relay:
+			d.srv.publisher.relay(store.Relayed{Document: d.id, Data: out.Data})
 		case session.Pending:
 			if c, ok := d.conns[out.Conn]; ok {
 				d.fill(c)
@@ -403,6 +442,7 @@ func (d *document) load() {
 		}
 	}
 	if err == nil {
+		d.look() // before anybody arrives
 		return
 	}
 	d.srv.log.Error("a document could not be loaded: parley check says what is damaged in the data folder, parley restore puts a backup in its place", "document", d.id, "err", err)
@@ -452,10 +492,11 @@ func (d *document) begin(doc *crdt.Document, stored *store.Stored) error {
 
 // seal signs a resolution and queues it for the disk, behind all that was queued
 // before.
-func (d *document) seal(r presence.Resolution) {
+func (d *document) seal(s session.Seal) {
 	if d.overtaken {
 		return // the room is told so
 	}
+	r := s.Resolution
 	d.srv.docs.pin(d)
 	d.inflight++
 	upTo := d.machine.Graph().Durable() // it is over these
@@ -467,12 +508,26 @@ func (d *document) seal(r presence.Resolution) {
 	if err != nil {
 		panic("server: encode a resolution: " + err.Error()) // of texts and numbers
 	}
-	base := d.base(upTo)
+	base, pause := d.base(upTo), d.sealPause()
 	d.came.Resolutions++
 	d.srv.store.Append(store.Batch{
-		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Chain: d.chain,
+		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Relies: relies(s.Relies), Chain: d.chain,
 		Done: func(err error) { // the commit point: after it the parties have agreed
-			d.post(posted{settled: &settled{upTo: upTo, sealed: &r, err: err}})
+			p := posted{settled: &settled{upTo: upTo, sealed: &r, err: err}}
+			if errors.Is(err, store.ErrPresence) && pause > 0 && !d.srv.draining.Load() {
+				time.AfterFunc(pause, func() { d.post(p) })
+				return
+			}
+			d.post(p)
 		},
 	})
+}
+
+// sealPause is how long after a resolution was refused for who is present it may be
+// tried again: at once at first.
+func (d *document) sealPause() time.Duration {
+	if d.refused == 0 {
+		return 0
+	}
+	return min(5*time.Millisecond<<min(d.refused, 10), 500*time.Millisecond)
 }

@@ -96,6 +96,11 @@ var (
 	descLapses      = newDesc("parley_lapses_total", "Times that somebody's readiness lapsed because of a change.")
 	descResolutions = newDesc("parley_resolutions_total", "Agreements.")
 
+	descOthers    = newDesc("parley_other_servers", "Other servers over the same database that live.")
+	descPublished = newDesc("parley_presence_published_total", "Tries to tell the other servers who is in a transaction by this one, by how they ended.", "result")
+	descRetried   = newDesc("parley_resolutions_retried_total", "Agreements that were not stored because who is present on other servers had changed.")
+	descRelayed   = newDesc("parley_relayed_total", "Ephemeral messages of clients to and from other servers, by what became of them.", "result")
+
 	descSnapshots = newDesc("parley_snapshots_total", "Snapshots, by how it ended.", "result")
 	descQuotas    = newDesc("parley_quota_refusals_total", "Connections and requests that were refused because a quota was used up, by which.", "quota")
 	descSlowed    = newDesc("parley_frames_slowed_total", "Frames that were read later because their user sends too fast.")
@@ -108,7 +113,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descBuild, descConns, descAccepted, descJoins, descEnded, descDocs, descOpened, descDropped,
 		descReceived, descSent, descReceivedBytes, descSentBytes, descLost, descRefused,
-		descPeople, descReady, descLapses, descResolutions,
+		descPeople, descReady, descLapses, descResolutions, descOthers, descPublished, descRetried, descRelayed,
 		descSnapshots, descQuotas, descSlowed, descTokens, descPeerIDs,
 	} {
 		ch <- d
@@ -183,6 +188,14 @@ func (c collector) people(m sample) {
 	m.gauge(descReady, n.ready.Load())
 	m.counter(descLapses, n.lapses.Load())
 	m.counter(descResolutions, n.resolutions.Load())
+	m.gauge(descOthers, c.s.others.Load())
+	m.counter(descPublished, n.published.Load(), "stored")
+	m.counter(descPublished, n.publishFailed.Load(), "failed")
+	m.counter(descRetried, n.sealsRefused.Load())
+	m.counter(descRelayed, n.relayedSent.Load(), "sent")
+	m.counter(descRelayed, n.relayedReceived.Load(), "received")
+	m.counter(descRelayed, n.relayedDropped.Load(), "dropped")
+	m.counter(descRelayed, n.relayedTooLong.Load(), "too_long")
 }
 
 func (c collector) limits(m sample) {

@@ -34,9 +34,10 @@ func (s *Server) follow(ctx context.Context) {
 	if !s.store.Shared() {
 		return
 	}
-	n := &nodes{srv: s, compare: make(chan struct{}, 1), revoked: make(chan struct{}, 1)}
-	s.store.Follow(n)
-	s.stopped.Go(func() { n.run(ctx) })
+	s.store.Follow(s.nodes)
+	s.stopped.Go(func() { s.nodes.run(ctx) })
+	s.stopped.Go(func() { s.neighbours.run(ctx) })
+	s.stopped.Go(func() { s.publisher.run(ctx) })
 }
 
 // News implements [store.Follower]. Where the document is as far already nothing
@@ -56,12 +57,6 @@ func steps(v store.Version) int64 { return int64(v.Changes + v.Settings + v.Reso
 
 // Revoked implements [store.Follower].
 func (n *nodes) Revoked() { signal(n.revoked) }
-
-// Presence implements [store.Follower].
-func (n *nodes) Presence(store.Presence, bool) {}
-
-// Relayed implements [store.Follower].
-func (n *nodes) Relayed(store.Relayed) {}
 
 // Missed implements [store.Follower].
 func (n *nodes) Missed() {
@@ -110,6 +105,9 @@ func (n *nodes) compareOpen(ctx context.Context) error {
 		}
 		for id, v := range versions {
 			n.News(store.News{Document: id, Version: v})
+		}
+		if err := n.comparePresence(ctx, part); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -204,6 +202,9 @@ func (d *document) refresh() {
 // catchUp reads what other nodes have stored. Nothing of this one's is on its way
 // to the disk, unless it was overtaken.
 func (d *document) catchUp() {
+	if d.toLook {
+		d.look() // before the room tries again
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), newerWithin)
 	defer cancel()
 	have := d.version()
@@ -246,6 +247,7 @@ func (d *document) learn(st *store.Stored) {
 			d.arrivals[i].upTo = min(d.arrivals[i].upTo+len(news.Changes), d.length())
 		}
 	}
+	d.tellStored()
 	d.considerSnapshot(false)
 }
 

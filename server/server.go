@@ -40,6 +40,12 @@ type Server struct {
 	revoked revocations
 	quotas  *quotas
 
+	// Of other servers, if the store is shared.
+	nodes      *nodes
+	neighbours *neighbours
+	publisher  *publisher
+	others     atomic.Int64 // how many live
+
 	counters counters
 	started  time.Time
 	metrics  http.Handler
@@ -68,7 +74,7 @@ func New(st *store.Store, opt Options) (*Server, error) {
 		connConfig: session.ConnConfig{Self: opt.PeerID, Storage: storage, Limits: opt.Limits},
 		docConfig: session.DocumentConfig{
 			Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits,
-			Presence: presence.Config{Grace: opt.Grace},
+			Presence: presence.Config{Grace: opt.Grace, Node: presence.Node(st.Node())},
 		},
 		jobs:   make(chan compactJob, maxCompactJobs),
 		turns:  semaphore.NewWeighted(maxTurns),
@@ -77,9 +83,12 @@ func New(st *store.Store, opt Options) (*Server, error) {
 		peers:  peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
 	s.docs = registry{srv: s, docs: make(map[crdt.DocumentID]*document)}
+	s.nodes = &nodes{srv: s, compare: make(chan struct{}, 1), revoked: make(chan struct{}, 1)}
+	s.neighbours = &neighbours{srv: s, wake: make(chan struct{}, 1)}
+	s.publisher = newPublisher(s)
 	s.counters.synced = newSynced()
 	s.metrics = s.newMetrics()
-	if err := s.hearRevocations(context.Background()); err != nil {
+	if err := errors.Join(s.hearRevocations(context.Background()), s.neighbours.begin(context.Background())); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -226,12 +235,29 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	err = errors.Join(err, s.settle(settling))
+	if err := s.handOver(settling); err != nil { // they see it by the lease
+		s.log.Warn("other servers were not told who may come back", "err", err)
+	}
 	s.stop()
 	s.stopped.Wait()
 	if s.compactor != nil {
 		s.compactor.Close()
 	}
 	return errors.Join(err, s.running.wait(settling))
+}
+
+// handOver waits until other servers know who was here and may come back to one of
+// them.
+func (s *Server) handOver(ctx context.Context) error {
+	for s.publisher.isBusy() {
+		if err := s.publisher.flush(ctx); err != nil {
+			return err
+		}
+		if err := s.running.wait(ctx); err != nil { // there may be more to say
+			return err
+		}
+	}
+	return nil
 }
 
 // settle waits until every connection is gone, every document has stepped what
