@@ -81,6 +81,7 @@ type posted struct {
 	compacted *compacted
 	ask       func() // runs between steps, and may use the machine
 	measured  *session.MeasuredInput
+	stalled   *session.StalledInput
 	news      *store.News   // of another node
 	node      session.Input // what another node says, or what is said of it
 	look      bool          // who is present on other nodes may be another
@@ -235,6 +236,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		return 1
 	case p.measured != nil:
 		d.stepWith(p.measured)
+		return 1
+	case p.stalled != nil:
+		d.stepWith(p.stalled)
 		return 1
 	case p.rest:
 		d.rest()
@@ -442,6 +446,9 @@ func (d *document) load() {
 		}
 	}
 	if err == nil {
+		if d.srv.store.Status() != nil {
+			d.stepWith(&session.StalledInput{Stalled: true})
+		}
 		d.look() // before anybody arrives
 		return
 	}

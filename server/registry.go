@@ -1,6 +1,8 @@
 package server
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,6 +96,19 @@ func (r *registry) sweep(idle time.Time, quiet int64) int {
 		d.post(posted{rest: true})
 	}
 	return len(evict) + len(rest)
+}
+
+// stalled tells all documents whether anything gets to the disk.
+func (r *registry) stalled(stalled bool) {
+	r.mu.Lock()
+	all := slices.Collect(maps.Values(r.docs))
+	for _, d := range all {
+		d.pins++
+	}
+	r.mu.Unlock()
+	for _, d := range all {
+		d.post(posted{stalled: &session.StalledInput{Stalled: stalled}})
+	}
 }
 
 // postIfOpen posts to a document that is in memory still. The caller need not

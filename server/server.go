@@ -94,6 +94,7 @@ func New(st *store.Store, opt Options) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.stopped.Go(func() { s.beat(ctx) })
+	s.store.OnStall(s.docs.stalled)
 	s.follow(ctx)
 	if len(opt.CompactCommand) > 0 {
 		s.compactor = compact.New(compact.Options{Command: opt.CompactCommand, Logger: opt.Logger})

@@ -217,8 +217,8 @@ func TestAgreementOnAFullDisk(t *testing.T) {
 	})
 	carol := d.enter(p, "carol") // all goes on but that
 	defer carol.CloseNow()
-	_, err = bob.AwaitRoster(d.ctx, "carol, and both ready", func(r *presence.Roster) bool {
-		return servertest.In(r, "carol") != nil && servertest.In(r, "alice").Ready && servertest.In(r, "bob").Ready
+	_, err = bob.AwaitRoster(d.ctx, "carol, and both ready, on a full disk", func(r *presence.Roster) bool {
+		return r.Stalled && servertest.In(r, "carol") != nil && servertest.In(r, "alice").Ready && servertest.In(r, "bob").Ready
 	})
 	check(t, err)
 	d.note(alice)
@@ -236,5 +236,7 @@ func TestAgreementOnAFullDisk(t *testing.T) {
 			t.Errorf("told of %+v, shown %+v", agreed.Resolution, shown)
 		}
 	}
+	_, err = bob.AwaitRoster(d.ctx, "that the disk takes again", func(r *presence.Roster) bool { return !r.Stalled })
+	check(t, err)
 	http.DefaultClient.CloseIdleConnections()
 }

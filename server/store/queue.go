@@ -62,6 +62,7 @@ type queue struct {
 	ended   bool     // nothing more is taken out
 	rest    bool     // memory is to be given back when nothing waits
 	stall   *StalledError
+	onStall func(bool) // nil: nobody hears
 	counts  Stats
 }
 
@@ -271,7 +272,6 @@ func (q *queue) committed(changes int) {
 // stallFor notes a failed try and reports whether it is the first.
 func (q *queue) stallFor(reason error, now time.Time) (first bool) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.counts.Retries++
 	first = q.stall == nil
 	since := now
@@ -279,16 +279,30 @@ func (q *queue) stallFor(reason error, now time.Time) (first bool) {
 		since = q.stall.Since
 	}
 	q.stall = &StalledError{Reason: reason, Since: since}
+	hear := q.onStall
+	q.mu.Unlock()
+	if first && hear != nil {
+		hear(true)
+	}
 	return first
 }
 
 // recovered ends a stall and returns it; nil if there was none.
 func (q *queue) recovered() *StalledError {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	was := q.stall
+	was, hear := q.stall, q.onStall
 	q.stall = nil
+	q.mu.Unlock()
+	if was != nil && hear != nil {
+		hear(false)
+	}
 	return was
+}
+
+func (q *queue) hearStalls(f func(bool)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.onStall = f
 }
 
 func (q *queue) stalled() *StalledError {

@@ -68,6 +68,9 @@ type Learning struct{}
 // Learned ends what [Learning] began.
 type Learned struct{}
 
+// Stalled says whether nothing gets to the disk at the moment.
+type Stalled struct{ Stalled bool }
+
 // Ticked lets time pass: it is due at [Room.Wake]. Who was to be back by now has
 // left with it, and with nothing else, so that a server which shuts down can
 // keep people from leaving by not ticking.
@@ -86,6 +89,7 @@ func (Agreed) input()    {}
 func (Overtaken) input() {}
 func (Learning) input()  {}
 func (Learned) input()   {}
+func (Stalled) input()   {}
 func (Ticked) input()    {}
 
 // Cause is the change for which a readiness lapsed.

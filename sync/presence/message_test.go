@@ -220,7 +220,7 @@ func downward() []interface{ Encode() []byte } {
 		&presence.Roster{Rev: 1, Heads: at(1), Needed: none, Quorum: 2, Policy: presence.Reopen, Contested: none, Missing: none},
 		&presence.Roster{
 			Rev: 12, Heads: []crdt.Hash{{1}, {2}}, Needed: []string{"alice", "bob"}, Quorum: 1, Policy: presence.Lock,
-			Contested: []string{"date"}, Missing: []string{"place", "price"}, Resolution: &resolution,
+			Contested: []string{"date"}, Missing: []string{"place", "price"}, Resolution: &resolution, Stalled: true,
 			Participants: []presence.Participant{
 				{User: "alice", Name: "Alice", Role: transaction.Party, State: presence.Online, Connections: 2, Ready: true, Focus: "price", Since: 1767225600123, RoundTrip: 12345 * time.Microsecond},
 				{User: "bob", Role: transaction.Host, State: presence.Reconnecting, Since: -1, Lapsed: &cause},

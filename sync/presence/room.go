@@ -46,6 +46,7 @@ type Room struct {
 	subject  Subject
 	settings Settings
 	setting  int // how many others are on their way to the disk
+	stalled  bool
 
 	conns map[Conn]*connection
 	users map[string]*participant
@@ -184,6 +185,11 @@ func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 		r.learning = true
 	case Learned:
 		r.learning = false
+	case Stalled:
+		if r.stalled != in.Stalled {
+			r.stalled = in.Stalled
+			r.teller.changed(now)
+		}
 	case Ticked:
 		r.expire(now)
 		r.forgetOld()

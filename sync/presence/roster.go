@@ -27,6 +27,9 @@ type Roster struct {
 	Contested  []string    // fields; sorted
 	Missing    []string    // required fields for which nothing is picked; sorted
 	Resolution *Resolution // over Heads; nil: there is none
+	// Stalled says that nothing gets to the server's disk at the moment: what is sent
+	// is kept, and not acknowledged before it does.
+	Stalled bool
 }
 
 // Participant is one user who is here, however many connections that takes.
@@ -80,6 +83,7 @@ type (
 		Contested    []string          `cbor:"contested"`
 		Missing      []string          `cbor:"missing"`
 		Resolution   *resolutionForm   `cbor:"resolution"`
+		Stalled      bool              `cbor:"stalled,omitempty"`
 	}
 	participantForm struct {
 		User        string           `cbor:"user"`
@@ -136,7 +140,7 @@ func (r *Roster) Encode() []byte {
 	f := rosterForm{
 		T: typeRoster, Rev: r.Rev, Heads: crdt.HashTexts(r.Heads), Participants: make([]participantForm, 0, len(r.Participants)),
 		Needed: listed(r.Needed), Quorum: r.Quorum, Policy: r.Policy,
-		Contested: listed(r.Contested), Missing: listed(r.Missing),
+		Contested: listed(r.Contested), Missing: listed(r.Missing), Stalled: r.Stalled,
 	}
 	for i := range r.Participants {
 		f.Participants = append(f.Participants, r.Participants[i].form())
@@ -269,7 +273,8 @@ func decodeDown(kind string, body cbor.RawMessage) (any, error) {
 
 func (f *rosterForm) message() (any, error) {
 	r := &Roster{
-		Rev: f.Rev, Needed: listed(f.Needed), Quorum: f.Quorum, Policy: f.Policy, Contested: listed(f.Contested), Missing: listed(f.Missing),
+		Rev: f.Rev, Needed: listed(f.Needed), Quorum: f.Quorum, Policy: f.Policy,
+		Contested: listed(f.Contested), Missing: listed(f.Missing), Stalled: f.Stalled,
 	}
 	var err error
 	if r.Heads, err = crdt.ParseHashes(f.Heads); err != nil {

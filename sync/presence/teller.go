@@ -97,7 +97,7 @@ func (r *Room) tellAll(now time.Time, out []Output) []Output {
 		p.trip = p.roundTrip()
 	}
 	roster := r.roster()
-	r.publisher.told = roster
+	r.seen(roster)
 	return append(out, Send{Data: roster.Encode()})
 }
 
@@ -109,7 +109,7 @@ func (r *Room) roster() *Roster {
 	}
 	roster := &Roster{
 		Rev: r.teller.rev, Heads: r.subject.Heads(), Policy: r.settings.Policy,
-		Contested: r.subject.Contested(), Missing: r.subject.Missing(),
+		Contested: r.subject.Contested(), Missing: r.subject.Missing(), Stalled: r.stalled,
 	}
 	roster.Needed, roster.Quorum = r.needed()
 	if r.resolution.Over(roster.Heads) {
@@ -138,6 +138,7 @@ func (r *Room) Roster() *Roster {
 	if r.isHeldBack() {
 		return r.lastTold()
 	}
-	r.publisher.told = r.roster()
-	return r.publisher.told
+	roster := r.roster()
+	r.seen(roster)
+	return roster
 }

@@ -248,3 +248,25 @@ func TestWakesForGrace(t *testing.T) {
 	s.wait(time.Second)
 	s.wakes(-1)
 }
+
+// That nothing gets to the disk is told, and when it does again.
+func TestStalled(t *testing.T) {
+	s := newScene(t, presence.Settings{})
+	s.parties("alice")
+	s.wait(time.Second)
+	var last *presence.Roster
+	s.seen = func(out presence.Output) {
+		if send, ok := out.(presence.Send); ok {
+			if m, err := presence.DecodeDown(send.Data); err == nil {
+				last, _ = m.(*presence.Roster)
+			}
+		}
+	}
+	for _, stalled := range []bool{true, false} {
+		if said := s.step(presence.Stalled{Stalled: stalled}); len(rosters(said)) != 1 || last.Stalled != stalled {
+			t.Errorf("stalled %t: told %q, %+v", stalled, said, last)
+		}
+		s.wait(time.Second)
+		s.told(s.step(presence.Stalled{Stalled: stalled}))
+	}
+}

@@ -233,6 +233,8 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 		out = d.fail(in, out)
 	case *SnapshotInput:
 		d.snapshot = in.Snapshot
+	case *StalledInput:
+		out = d.inRoom(now, presence.Stalled{Stalled: in.Stalled}, out)
 	case *TickInput:
 		out = d.inRoom(now, presence.Ticked{}, out)
 	default:

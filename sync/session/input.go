@@ -120,6 +120,9 @@ type ForgottenInput struct{}
 // asked to be passed on.
 type RelayedInput struct{ Data []byte }
 
+// StalledInput says whether nothing gets to the disk at the moment.
+type StalledInput struct{ Stalled bool }
+
 // TickInput lets time pass for a document: it is due at [Document.Wake].
 type TickInput struct{}
 
@@ -142,6 +145,7 @@ func (*SilentInput) input()         {}
 func (*PublishedInput) input()      {}
 func (*ForgottenInput) input()      {}
 func (*RelayedInput) input()        {}
+func (*StalledInput) input()        {}
 func (*TickInput) input()           {}
 
 // Output is what a document's shell has to do. The set is closed.
