@@ -255,9 +255,13 @@ func (r *Room) regard(user string) {
 	if !p.isGone() {
 		after = r.show(p)
 	}
-	if notable(p.trip, after.RoundTrip) || !same(before, after) {
+	switch {
+	case !same(before, after):
 		r.teller.changed(r.now)
-	} else if before.RoundTrip != after.RoundTrip {
+	case before.RoundTrip == after.RoundTrip:
+	case notable(p.trip, after.RoundTrip):
+		r.teller.changed(r.now)
+	default:
 		r.teller.fresh = false
 	}
 }
@@ -282,12 +286,19 @@ func (r *Room) identifyShared(p *participant) {
 // departShared takes note that a user has left because of what happened here. Who says
 // so takes back what was said elsewhere, too, whether it was heard of or not.
 func (r *Room) departShared(p *participant, said bool) {
-	r.mustTell()
-	if w := r.word(p.user); said || w != nil && w != r.trace(p.user).word {
+	if w := r.word(p.user); said || w != nil && !r.isOwn(w, p.user) {
 		r.say(p, nil)
 	}
-	r.trace(p.user).until = r.now.Add(r.grace)
+	if t := r.traces[p.user]; t != nil {
+		t.until = r.now.Add(r.grace)
+	}
 	r.keep(p.user)
+}
+
+// isOwn reports whether this node keeps a word.
+func (r *Room) isOwn(w *Word, user string) bool {
+	t := r.traces[user]
+	return t != nil && t.word == w
 }
 
 // reckon finds out which of a user's connections to all nodes are alive, and what

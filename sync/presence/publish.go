@@ -106,6 +106,9 @@ func (r *Room) prepare() {
 // published takes note of what is stored. If all that is new is not, at least what was
 // so when it was asked for can be told.
 func (r *Room) published(in Published, out []Output) []Output {
+	if !r.shared() {
+		return out
+	}
 	p := &r.publisher
 	n := min(in.N, p.asked)
 	p.acked = max(p.acked, n)
@@ -161,6 +164,13 @@ func (r *Room) hides(p *participant) bool {
 
 // isStored reports whether others know of the word that is kept.
 func (r *Room) isStored(t *trace) bool { return t.n != 0 && t.n <= r.publisher.stored }
+
+// seen takes note that somebody sees a roster.
+func (r *Room) seen(roster *Roster) {
+	if r.shared() {
+		r.publisher.told = roster
+	}
+}
 
 // lastTold is the last roster that somebody saw, without anybody if there was none.
 func (r *Room) lastTold() *Roster {
