@@ -152,6 +152,8 @@ func TestScreens(t *testing.T) {
 		N: 1, Code: "not-host", Message: "only a host may write fields",
 		Lost: []transaction.Event{{Kind: transaction.FieldSet, Field: "price"}},
 	}}
+	stalled := aView()
+	stalled.Synced, stalled.Roster = client.Synced{Pending: 2, Current: true}, &presence.Roster{Stalled: true}
 	for name, c := range map[string]struct {
 		view client.View
 		keys []string
@@ -161,6 +163,7 @@ func TestScreens(t *testing.T) {
 		"typing":    {aView(), []string{"e", "1", "0"}},
 		"history":   {aView(), []string{"h"}},
 		"offline":   {offline, []string{"down", "q"}},
+		"stalled":   {stalled, nil},
 		"refused":   {refusedView, []string{"down", "down"}},
 		"empty":     {client.View{}, []string{"e", "enter", "w"}},
 		"ready":     {settled, nil},

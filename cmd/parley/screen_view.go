@@ -112,6 +112,8 @@ func (m *screen) connection() (string, lipgloss.Style) {
 		switch {
 		case v.Status.Unavailable:
 			return "online, no such transaction there · " + saved, red
+		case v.Roster != nil && v.Roster.Stalled:
+			return "online, the server cannot save now · " + saved, red
 		case !v.Synced.Current:
 			return "online, catching up · " + saved, yellow
 		case v.Synced.Pending > 0:

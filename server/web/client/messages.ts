@@ -23,6 +23,7 @@ export interface Roster {
   contested: string[]
   missing: string[]
   resolution: Resolution | null
+  stalled?: true
 }
 
 export interface Lapsed {

@@ -42,6 +42,7 @@ export function stateOf(known: Known): State {
     readiness: readinessOf(known, me, current),
     resolution: (current && roster.resolution) || resolutions.findLast(r => sameHeads([...r.heads].sort(), view.heads)) || null,
     saved: loaded && pending === 0,
+    stalled: (connection.state === "online" && roster?.stalled) ?? false,
     otherPartyDisconnected: [...known.parties].some(
       party => roster?.participants.find(p => p.user === party)?.state !== "online"
     ),

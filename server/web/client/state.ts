@@ -233,6 +233,8 @@ export interface State extends View {
   readonly saved: boolean
   /** Changes that the server is not known to have. */
   readonly pending: number
+  /** The server can be reached, and nothing gets to its disk at the moment: it saves what it is sent later. */
+  readonly stalled: boolean
   /** Between here and the server in ms, null if not known. */
   readonly roundTrip: number | null
   /** A party who was here is not online now. */

@@ -92,6 +92,7 @@ function words(state: State, seconds: number | null, doubt: boolean): { title: s
     case "online":
       if (connection.unavailable) return { title: "Connected", detail: "waiting for the transaction", mood: "waiting" }
       if (doubt) return { title: "Is the network gone?", detail: saved ? "asking the server" : kept, mood: "waiting unsure" }
+      if (state.stalled) return { title: "The server cannot save now", detail: stalledText(state), mood: "bad" }
       if (!saved) return { title: "Saving…", detail: `${changes(state)} on the way, kept here`, mood: "waiting" }
       return { title: picks(state) ? "Saved" : "Connected", detail: distance(state), mood: "good" }
     case "connecting":
@@ -113,6 +114,11 @@ const changes = ({ pending }: State) => `${pending} ${pending === 1 ? "change" :
 function keptText(state: State): string {
   if (state.pending === 0) return "nothing is waiting to be sent"
   return `${changes(state)} kept ${state.kept ? "here" : "in this tab only"}, not on the server`
+}
+
+function stalledText(state: State): string {
+  if (state.pending === 0) return picks(state) ? "what you pick is kept here until it can" : "you see what it has"
+  return `${changes(state)} kept ${state.kept ? "here" : "in this tab only"} until it can`
 }
 
 function distance(state: State): string {

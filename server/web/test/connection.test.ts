@@ -53,6 +53,20 @@ test("a restart of the server: who was ready is ready again", async t => {
   await until(bob, "and not ready", s => !seen(s, "alice")?.ready)
 })
 
+test("a server whose disk is full says so, and saves what it was sent when there is room", async t => {
+  const id = await host(dev)
+  const [alice, bob] = [join(t, dev, id, "alice"), join(t, dev, id, "bob")]
+  await arrived(alice, bob)
+  assert.equal(alice.getState().stalled, false)
+  dev.fill()
+  await alice.pick("price", 100)
+  for (const person of [alice, bob]) await until(person, "it is said that nothing is saved", s => s.stalled)
+  assert.deepEqual([alice.getState().saved, bob.getState().saved], [false, true])
+  dev.empty()
+  await until(alice, "it is saved", s => s.saved && !s.stalled)
+  await until(bob, "bob has it", s => !s.stalled && s.selections["price"])
+})
+
 test("a dead server is noticed within 5 s while somebody is ready", async t => {
   const id = await host(dev, { parties: ["alice", "bob"] })
   const alice = join(t, dev, id, "alice")

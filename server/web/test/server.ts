@@ -1,6 +1,6 @@
 // The real server, as a process that tests may stop, freeze and start again on the
 // same port and data. PARLEY_BIN says which binary; by default the tree's own.
-import { spawn, type ChildProcess } from "node:child_process"
+import { execFileSync, spawn, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
 import fs from "node:fs"
 import os from "node:os"
@@ -67,6 +67,19 @@ export class Server {
 
   thaw(): void {
     this.#process!.kill("SIGCONT")
+  }
+
+  /** fill leaves no room on the disk for whatever is written; empty gives it back. */
+  fill(): void {
+    this.#limitFiles("0")
+  }
+
+  empty(): void {
+    this.#limitFiles("unlimited")
+  }
+
+  #limitFiles(bytes: string): void {
+    execFileSync("prlimit", ["--pid", String(this.#process!.pid), `--fsize=${bytes}:unlimited`])
   }
 
   async close(): Promise<void> {
