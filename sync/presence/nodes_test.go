@@ -885,6 +885,9 @@ func TestRestart(t *testing.T) {
 	b.arrive(1, "alice", transaction.Party)
 	b.store()
 	b.expectWho("alice party")
+	if conns := b.elsewhere().Attendance.People[0].Conns; len(conns) != 1 {
+		t.Errorf("it has %v", conns)
+	}
 	b.step(presence.Silent{Node: nodeA})
 	b.wait(grace)
 	b.expectWho("alice party")
@@ -906,5 +909,146 @@ func TestManyEnded(t *testing.T) {
 	ended := a.elsewhere().Attendance.People[0].Ended
 	if len(ended) != 16 || ended[15].Peer != "alice/099" {
 		t.Errorf("%d: %v", len(ended), ended)
+	}
+}
+
+// The dead half of a link is told on as lost: who hears of that before hearing where the
+// client is must not take the user for gone.
+func TestMovedHalfOpenHeardInAnyOrder(t *testing.T) {
+	a, b := two(t, presence.Settings{})
+	c := newPlace(t, nodeC, presence.Settings{})
+	a.arrive(1, "alice", transaction.Party)
+	settle(a, b, c)
+	b.now = b.now.Add(time.Second)
+	b.arrive(1, "alice", transaction.Party)
+	b.store()
+	b.tell(a)
+	a.store()
+	a.tell(c)
+	c.expectWho("alice party reconnecting")
+	b.tell(c)
+	c.expectWho("alice party")
+}
+
+// What is taken back, and who leaves, counts against what no node here had heard of, also
+// if nobody hears of it before the user has left this node.
+func TestTakenBackUnheard(t *testing.T) {
+	for name, do := range map[string]func(a *place){
+		"unready": func(a *place) {
+			a.step(presence.Heard{Conn: 1, Message: presence.Unready{}}, presence.Parted{Conn: 1, Goodbye: true})
+		},
+		"goodbye": func(a *place) { a.step(presence.Parted{Conn: 1, Goodbye: true}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := two(t, presence.Settings{})
+			a.arrive(1, "alice/1", transaction.Party)
+			a.store()
+			b.arrive(1, "alice/2", transaction.Party)
+			b.ready(1)
+			b.store()
+			b.store()
+			do(a)
+			a.store()
+			b.expectWho("alice party ready")
+			a.tell(b)
+			settle(a, b)
+			pass(time.Second, a, b)
+			expectAll("alice party", a, b)
+		})
+	}
+}
+
+// It is told on for as long as another node does not know it, whatever that takes.
+func TestToldUntilItIsKnown(t *testing.T) {
+	a, b := two(t, presence.Settings{})
+	a.now = a.now.Add(time.Second)
+	b.arrive(1, "alice", transaction.Party)
+	b.ready(1)
+	b.store()
+	b.store()
+	b.tell(a)
+	a.arrive(1, "alice", transaction.Party)
+	a.step(presence.Parted{Conn: 1, Goodbye: true})
+	for a.want != nil {
+		a.store()
+	}
+	pass(10*grace, a)
+	p := a.elsewhere().Attendance.People[0]
+	if p.Word == nil || p.Word.Heads != nil || len(p.Ended) != 1 {
+		t.Errorf("it tells %+v", p)
+	}
+	a.tell(b)
+	settle(a, b)
+	b.step(presence.Parted{Conn: 1})
+	pass(10*grace, a, b)
+	expectAll("", a, b)
+	if a.row != nil || b.row != nil {
+		t.Error("something is left")
+	}
+}
+
+// What was said through a node to which the user is connected is that node's to tell:
+// it may have been taken back there, unheard.
+func TestSilentWhoKeepsTheWord(t *testing.T) {
+	a, b := two(t, presence.Settings{})
+	a.arrive(1, "alice/1", transaction.Party)
+	a.ready(1)
+	settle(a, b)
+	b.arrive(1, "alice/2", transaction.Party)
+	settle(a, b)
+	expectAll("alice party x2 ready", a, b)
+	b.step(presence.Silent{Node: nodeA})
+	settle(b)
+	b.expectWho("alice party")
+	pass(2*grace, b)
+	b.expectWho("alice party")
+}
+
+// Who does not come back takes nothing along that another node keeps.
+func TestExpiredHere(t *testing.T) {
+	a, b := two(t, presence.Settings{})
+	a.arrive(1, "alice", transaction.Party)
+	a.ready(1)
+	settle(a, b)
+	in := a.elsewhere()
+	in.Attendance.People[0].Conns = nil // that it keeps her word, and has no connection
+	in.Seq += 1000
+	b.step(in)
+	b.arrive(1, "alice", transaction.Party)
+	b.step(presence.Parted{Conn: 1})
+	for b.want != nil {
+		b.store()
+	}
+	in.Seq++
+	in.Attendance.People[0].Word = &presence.Word{Said: stampOf(nodeA, 1<<50), Heads: at(1)} // said again
+	b.step(in)
+	b.wait(grace)
+	for b.want != nil {
+		b.store()
+	}
+	if w := b.elsewhere().Attendance.People[0].Word; w == nil || w.Heads != nil || w.Said.Before(stampOf(nodeA, 1<<50)) {
+		t.Errorf("it tells %+v", w)
+	}
+}
+
+// Who leaves is not waited for, but for a client that has come again since, unheard.
+func TestLeaveAndCameAgain(t *testing.T) {
+	a, b := two(t, presence.Settings{})
+	c := newPlace(t, nodeC, presence.Settings{})
+	a.arrive(1, "alice/1", transaction.Party)
+	b.arrive(1, "alice/2", transaction.Party)
+	settle(a, b, c)
+	b.step(presence.Parted{Conn: 1})
+	settle(a, b, c)
+	a.now, b.now, c.now = a.now.Add(time.Second), b.now.Add(time.Second), c.now.Add(time.Second)
+	c.arrive(1, "alice/2", transaction.Party)
+	a.now = a.now.Add(time.Second)
+	a.step(presence.Heard{Conn: 1, Message: presence.Leave{}})
+	settle(a, b, c)
+	pass(grace, a, b, c)
+	pass(grace, a, b, c)
+	expectAll("alice party", a, b, c)
+	if conns := c.elsewhere().Attendance.People[0].Conns; len(conns) != 1 {
+		t.Errorf("it has %v", conns)
 	}
 }
