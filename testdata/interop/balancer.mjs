@@ -5,9 +5,11 @@ import { random } from "./random.mjs"
 
 const [seed, ...servers] = process.argv.slice(2)
 const next = random(+seed)
+const retryEvery = 50 // ms
 
 function lead(down, left) {
-  if (left.length === 0) return down.destroy()
+  if (down.destroyed) return
+  if (left.length === 0) return void setTimeout(lead, retryEvery, down, servers) // until there is one
   const chosen = left[next(left.length)]
   const { hostname, port } = new URL(chosen)
   const up = net.connect(+port, hostname)

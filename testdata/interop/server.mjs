@@ -139,6 +139,11 @@ class Server {
     return this.#nodes.every(node => node.running)
   }
 
+  // several reports whether connections may be to different processes.
+  get several() {
+    return this.#nodes.length > 1
+  }
+
   // ensure starts the server again if the last test has been its end.
   async ensure() {
     if (!this.running) await this.start()
