@@ -506,6 +506,11 @@ func (d *document) seal(s session.Seal) {
 	r := s.Resolution
 	d.srv.docs.pin(d)
 	d.inflight++
+	if s.Relies != nil && d.srv.moment() < d.srv.neighbours.unsure.Load() { // the database has forgotten who is there
+		refused := posted{settled: &settled{sealed: &r, err: store.ErrPresence}}
+		time.AfterFunc(sealAgain, func() { d.post(refused) })
+		return
+	}
 	upTo := d.machine.Graph().Durable() // it is over these
 	if err := d.signResolution(&r); err != nil {
 		d.post(posted{settled: &settled{err: fmt.Errorf("sign a resolution: %w", err)}})
@@ -518,7 +523,7 @@ func (d *document) seal(s session.Seal) {
 	base, pause := d.base(upTo), d.sealPause()
 	d.came.Resolutions++
 	d.srv.store.Append(store.Batch{
-		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Relies: relies(s.Relies), Chain: d.chain,
+		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Relies: relies(s.Relies), Lease: d.srv.store.Lease(), Chain: d.chain,
 		Done: func(err error) { // the commit point: after it the parties have agreed
 			p := posted{settled: &settled{upTo: upTo, sealed: &r, err: err}}
 			if errors.Is(err, store.ErrPresence) && pause > 0 && !d.srv.draining.Load() {
@@ -530,11 +535,15 @@ func (d *document) seal(s session.Seal) {
 	})
 }
 
+// sealAgain is the longest time after which a resolution is tried again that was
+// refused for who is present.
+const sealAgain = 500 * time.Millisecond
+
 // sealPause is how long after a resolution was refused for who is present it may be
 // tried again: at once at first.
 func (d *document) sealPause() time.Duration {
 	if d.refused == 0 {
 		return 0
 	}
-	return min(5*time.Millisecond<<min(d.refused, 10), 500*time.Millisecond)
+	return min(5*time.Millisecond<<min(d.refused, 10), sealAgain)
 }

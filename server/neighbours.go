@@ -32,7 +32,8 @@ type neighbours struct {
 	srv  *Server
 	wake chan struct{} // capacity 1: a beat is wanted now
 
-	cut atomic.Bool // this one has no lease, and all others are silent to it
+	cut    atomic.Bool  // this one has no lease, and all others are silent to it
+	unsure atomic.Int64 // until when the others may have to say again who is there, as Server.moment
 
 	// owned by who beats
 	alive map[store.Node]struct{}
@@ -90,6 +91,7 @@ func (n *neighbours) beat(ctx context.Context) error {
 	n.cut.Store(false)
 	if b.Fresh && n.alive != nil {
 		n.spare = began.Add(leaseFor) // the others' beats are to come
+		n.unsure.Store(n.srv.moment() + int64(leaseFor))
 		for _, id := range n.srv.docs.ids() {
 			n.srv.docs.tell(id, &session.ForgottenInput{})
 		}
@@ -261,15 +263,18 @@ func (d *document) look() {
 	d.noteElsewhere()
 }
 
-// hearOf takes what another node says, or what is said of it.
+// hearOf takes what another node says, or what is said of it, or of this one.
 func (d *document) hearOf(in session.Input) {
-	if _, forgotten := in.(*session.ForgottenInput); forgotten && !d.told {
-		return
-	}
-	d.stepWith(in)
 	switch in.(type) {
+	case *session.ForgottenInput, *session.PublishedInput:
+		if d.told {
+			d.stepWith(in)
+		}
 	case *session.ElsewhereInput, *session.SilentInput:
+		d.stepWith(in)
 		d.noteElsewhere()
+	default:
+		d.stepWith(in)
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type publisher struct {
 	publishing int                             // how many are on their way
 	relays     []store.Relayed
 	relayBytes int
+	alone      bool          // nobody counts on what was published
 	idle       chan struct{} // closed when nothing waits; nil: nobody asks
 }
 
@@ -207,8 +209,15 @@ func (p *publisher) done() {
 func (p *publisher) giveUp(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.waiting) == 0 || !p.srv.neighbours.cut.Load() || !now.After(p.srv.store.Counted().Add(sealWithin)) {
+	was := p.alone
+	p.alone = p.srv.neighbours.cut.Load() && now.After(p.srv.store.Counted().Add(sealWithin))
+	if !p.alone {
 		return
+	}
+	if !was { // those that wait for a resolution, and have nothing to publish before
+		for _, id := range p.srv.docs.ids() {
+			p.srv.docs.tell(id, &session.PublishedInput{N: math.MaxUint64, Unstored: true})
+		}
 	}
 	for id, pub := range p.waiting {
 		if !pub.unstored {

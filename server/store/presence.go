@@ -64,6 +64,9 @@ type Presenting interface {
 	Node() Node
 	// Beat prolongs this node's lease, to as long as is said from now.
 	Beat(ctx context.Context, lease time.Duration) (Beat, error)
+	// Lease is the number of the lease that this node has, another after each time that
+	// it had ended; 0: none yet.
+	Lease() uint64
 	// Counted is until when, by this process's clock, others may count on what this node
 	// has published, whatever came of the calls of Beat, one that is under way among
 	// them; zero: nobody does.
@@ -92,6 +95,14 @@ func (s *Store) Beat(ctx context.Context, lease time.Duration) (Beat, error) {
 		return b.Beat(ctx, lease)
 	}
 	return Beat{}, nil
+}
+
+// Lease is that of [Presenting].
+func (s *Store) Lease() uint64 {
+	if b, ok := s.backend.(Presenting); ok {
+		return b.Lease()
+	}
+	return 0
 }
 
 // Counted is that of [Presenting].

@@ -82,8 +82,10 @@ type Batch struct {
 	Resolution *Resolution
 	// Relies is what the Resolution relies on, by other nodes: the numbers of what they
 	// have published of the document. If it is not all that they have, the batch fails
-	// with [ErrPresence]. Nil: nobody asks. It is for a batch with a Base.
+	// with [ErrPresence]; also if this process's lease is not the one that had the number
+	// Lease ([Store.Lease]). Nil: nobody asks. It is for a batch with a Base.
 	Relies map[Node]uint64
+	Lease  uint64
 	// Revocation, if not nil, is added to the store's.
 	Revocation *Revocation
 	// Chain ties the batch to those appended before it: once one of a chain

@@ -66,7 +66,7 @@ type plan struct {
 	spots   map[crdt.DocumentID]*spot
 	stored  found
 	present map[crdt.DocumentID]map[store.Node]uint64 // in documents that are to be sealed, by other nodes
-	leased  bool                                      // this node, if any is to be sealed
+	lease   uint64                                    // this node's, if any is to be sealed; 0: it has none
 
 	changes     []row
 	settings    []setting

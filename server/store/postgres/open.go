@@ -51,7 +51,7 @@ type Backend struct {
 	node      store.Node
 
 	seq     atomic.Uint64             // the last number that was given to something published
-	leased  atomic.Bool               // the node has had a lease
+	begun   atomic.Uint64             // that of the lease; 0: there was none
 	counted atomic.Pointer[time.Time] // until when others may count on it; nil: they do not
 
 	listening     sync.WaitGroup

@@ -38,7 +38,7 @@ const (
 		FROM node n LEFT JOIN presence p ON p.node = n.id AND p.document = ANY($1::bytea[])
 		WHERE n.id <> $2 AND n.expires > clock_timestamp()`
 
-	sqlHasLease = "SELECT EXISTS (SELECT FROM node WHERE id = $1 AND expires > clock_timestamp())"
+	sqlLease = "SELECT coalesce(max(begun), 0) FROM node WHERE id = $1 AND expires > clock_timestamp()"
 
 	// A lease ends at a time that the node has worked out, so that one which is executed
 	// late does not prolong it; nor does a clock that was wrong.
@@ -62,6 +62,7 @@ const (
 type lease struct {
 	clock time.Time // the database's, at some moment before read
 	read  time.Time // zero: it is not known yet
+	begun bool      // the last beginning was answered
 }
 
 // at returns what the database's clock says at least, nil if that is not known.
@@ -81,16 +82,19 @@ func (b *Backend) Beat(ctx context.Context, length time.Duration) (beat store.Be
 	if err := b.beating.ready(ctx, b.config); err != nil {
 		return beat, err
 	}
-	if beat.Fresh, err = b.prolong(ctx, length, &beat.Nodes); err == nil && beat.Fresh {
+	ended, err := b.prolong(ctx, length, &beat.Nodes)
+	if beat.Fresh = ended || !b.lease.begun; err == nil && beat.Fresh {
 		err = b.begin(ctx, length)
 	}
 	if err != nil {
 		b.beating.discard()
 		return store.Beat{}, fmt.Errorf("prolong the lease: %w", said(err))
 	}
-	b.leased.Store(true)
 	return beat, nil
 }
+
+// Lease implements [store.Presenting].
+func (b *Backend) Lease() uint64 { return b.begun.Load() }
 
 // Counted implements [store.Presenting].
 func (b *Backend) Counted() time.Time {
@@ -144,6 +148,7 @@ var errLate = errors.New("something was published meanwhile")
 
 // begin begins a lease.
 func (b *Backend) begin(ctx context.Context, length time.Duration) error {
+	b.lease.begun = false
 	seq := b.seq.Add(1)
 	ends := b.ends(length)
 	q := &pgx.Batch{}
@@ -162,12 +167,14 @@ func (b *Backend) begin(ctx context.Context, length time.Duration) error {
 	if !began {
 		return errLate
 	}
+	b.lease.begun = true
+	b.begun.Store(seq)
 	return nil
 }
 
 // Publish implements [store.Presenting].
 func (b *Backend) Publish(ctx context.Context, presences []store.Presence, relayed []store.Relayed) (map[crdt.DocumentID]store.Version, error) {
-	if len(presences) > 0 && !b.leased.Load() {
+	if len(presences) > 0 && b.begun.Load() == 0 {
 		return nil, store.ErrNoLease
 	}
 	if err := b.publishing.ready(ctx, b.config); err != nil {
@@ -300,7 +307,7 @@ func (b *Backend) meet(ctx context.Context, p *plan) error {
 	slices.Sort(keys)
 	q := &pgx.Batch{}
 	q.Queue(sqlLockToSeal, slices.Compact(keys))
-	q.Queue(sqlHasLease, b.node[:]).QueryRow(func(row pgx.Row) error { return row.Scan(&p.leased) })
+	q.Queue(sqlLease, b.node[:]).QueryRow(func(row pgx.Row) error { return row.Scan(&p.lease) })
 	q.Queue(sqlPresent, ids, b.node[:], true).Query(func(rows pgx.Rows) error {
 		return takePresences(rows, func(of store.Living, there store.Presence, somebody bool) {
 			if somebody {
@@ -317,8 +324,10 @@ func (p *plan) rely(batch *store.Batch) error {
 	switch {
 	case batch.Resolution == nil || batch.Relies == nil:
 		return nil
-	case !p.leased:
+	case p.lease == 0:
 		return fmt.Errorf("%w: %w", store.ErrPresence, store.ErrNoLease)
+	case p.lease != batch.Lease: // meanwhile people here may have been told what nobody else knew
+		return store.ErrPresence
 	case !maps.Equal(p.present[batch.Document], batch.Relies):
 		return store.ErrPresence
 	}

@@ -53,7 +53,7 @@ func TestLatePublication(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	late.leased.Store(true)
+	late.begun.Store(1)
 	for _, data := range [][]byte{[]byte("old"), nil} {
 		if _, err := late.Publish(t.Context(), []store.Presence{{Document: doc, Data: data}}, nil); !errors.Is(err, store.ErrNoLease) {
 			t.Errorf("published late: %v", err)
@@ -68,6 +68,21 @@ func TestLatePublication(t *testing.T) {
 		t.Errorf("a lease began late: %v", err)
 	}
 	mustSee(t, other, doc, "new")
+}
+
+// TestUnansweredBeginning: a lease that began without the node's knowledge begins anew.
+func TestUnansweredBeginning(t *testing.T) {
+	b := opened(t, pgtest.Shared(t).Schema(t))
+	for _, fresh := range []bool{true, false, true, false} {
+		was := b.Lease()
+		beat, err := b.Beat(t.Context(), time.Minute)
+		if err != nil || beat.Fresh != fresh || (b.Lease() != was) != fresh {
+			t.Errorf("the lease %d followed on %d, fresh: %v, %v", b.Lease(), was, beat.Fresh, err)
+		}
+		if !fresh {
+			b.lease.begun = false
+		}
+	}
 }
 
 // TestWrongClock: a database whose clock was set, or another one after a failover,

@@ -13,13 +13,13 @@ import (
 	"parley/server/store"
 )
 
-// lease is long enough for any test.
-const lease = time.Minute
+// long is a lease that lasts for any test.
+const long = time.Minute
 
 // MustBeat prolongs the lease for longer than the test takes.
 func MustBeat(t testing.TB, s Store) store.Beat {
 	t.Helper()
-	return mustBeat(t, s, lease)
+	return mustBeat(t, s, long)
 }
 
 func mustBeat(t testing.TB, s Store, lease time.Duration) store.Beat {
@@ -152,12 +152,12 @@ func testReliance(t *testing.T, p Place) {
 	own := MustPublish(t, s[1], said(1, "own"))[0]
 	expired := MustPublish(t, s[2], said(1, "expired"))[0]
 	time.Sleep(10 * time.Millisecond)
-	is := store.Version{}
+	is, lease := store.Version{}, s[1].Lease()
 	seal := func(relies map[store.Node]uint64) error {
 		base, chain := is, &store.Chain{}
 		beside := make(chan error, 2)
 		s[1].Append(store.Batch{Document: Document(3), Changes: Changes(is.Resolutions, 1), Done: func(err error) { beside <- err }})
-		err := Append(s[1], store.Batch{Document: doc, Base: &base, Chain: chain, Relies: relies, Resolution: Resolution(is.Resolutions, 1, "r")})
+		err := Append(s[1], store.Batch{Document: doc, Base: &base, Chain: chain, Relies: relies, Lease: lease, Resolution: Resolution(is.Resolutions, 1, "r")})
 		if err == nil {
 			is.Resolutions++
 		}
@@ -179,6 +179,11 @@ func testReliance(t *testing.T, p Place) {
 			t.Errorf("it relies %s: %v", name, err)
 		}
 	}
+	lease++
+	if err := seal(map[store.Node]uint64{a.Node: a.Seq}); !errors.Is(err, store.ErrPresence) {
+		t.Errorf("it was made under another lease: %v", err)
+	}
+	lease--
 	MustHaveResolved(t, s[0], doc)
 	if err := seal(map[store.Node]uint64{a.Node: a.Seq}); err != nil {
 		t.Errorf("it relies on what is so: %v", err)
@@ -305,7 +310,7 @@ func (l *ledger) sealOn(t *testing.T, by Store, doc crdt.DocumentID, rounds int)
 		for _, p := range list {
 			now.relies[p.Node] = p.Seq
 		}
-		err = Append(by, store.Batch{Document: doc, Base: at(0, 0, n), Relies: now.relies, Resolution: Resolution(n, 1, "r")})
+		err = Append(by, store.Batch{Document: doc, Base: at(0, 0, n), Relies: now.relies, Lease: by.Lease(), Resolution: Resolution(n, 1, "r")})
 		switch {
 		case err == nil:
 			n++

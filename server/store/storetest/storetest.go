@@ -30,6 +30,7 @@ type Store interface {
 	Node() store.Node
 	Beat(context.Context, time.Duration) (store.Beat, error)
 	Counted() time.Time
+	Lease() uint64
 	Publish(context.Context, []store.Presence, []store.Relayed) (map[crdt.DocumentID]store.Version, error)
 	Present(context.Context, []crdt.DocumentID, bool) ([]store.Presence, []store.Living, error)
 	StorageID() string
