@@ -9,6 +9,10 @@
 // this are here too ([Decode], [DecodeDown]); PROTOCOL.md in the folder above
 // has them field by field.
 //
+// Where several servers share a store, each has a room of the transaction. They tell
+// each other, by rows in the store, who is here through them ([Attendance]), so that
+// all rooms tell the same, and none agrees on what was taken back at another.
+//
 // The server's machines (sync/session) and clients import it.
 package presence
 

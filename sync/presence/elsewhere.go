@@ -109,15 +109,32 @@ func (r *Room) hearOf(in Elsewhere) {
 			e.people[p.User] = r.read(p)
 		}
 	}
-	for user := range e.people {
-		delete(before, user)
+	changed := make(map[string]struct{})
+	for user := range before {
+		changed[user] = struct{}{}
 	}
-	for _, user := range slices.Sorted(maps.Keys(before)) {
+	for user, f := range e.people {
+		if changed[user] = struct{}{}; f.isAs(before[user]) {
+			delete(changed, user)
+		}
+	}
+	for _, user := range slices.Sorted(maps.Keys(changed)) {
 		r.regard(user)
 	}
-	for _, user := range slices.Sorted(maps.Keys(e.people)) {
-		r.regard(user)
+}
+
+// isAs reports whether what is told of a user is surely what was told before.
+func (f *far) isAs(before *far) bool {
+	return before != nil && f.name == before.name && f.named == before.named && f.since.Equal(before.since) &&
+		slices.Equal(f.conns, before.conns) && slices.Equal(f.ended, before.ended) && f.word.isAs(before.word) &&
+		len(f.lost) == 0 && len(before.lost) == 0
+}
+
+func (w *Word) isAs(before *Word) bool {
+	if w == nil || before == nil {
+		return w == before
 	}
+	return w.Said == before.Said && w.Over == before.Over && slices.Equal(w.Heads, before.Heads)
 }
 
 // read takes what another node tells of a user.
@@ -575,7 +592,7 @@ func (r *Room) kept(t *trace, p *participant, user string, over Stamp) *Word {
 	if p != nil && len(p.conns) > 0 {
 		own = r.takeOver(own, user)
 	}
-	if isNews := over != (Stamp{}) && (own == nil || own.mark().Before(over)); isNews && (r.contradicts(user, over) ||
+	if isNews := over != (Stamp{}) && (own == nil || own.withdraws() && own.Said.Before(over)); isNews && (r.contradicts(user, over) ||
 		p != nil && len(p.conns) > 0 && !r.isKeptElsewhere(user, &Word{Said: over})) {
 		own = &Word{Said: over} // who else knew of it is silent
 	}

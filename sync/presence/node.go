@@ -11,7 +11,8 @@ func (n Node) Compare(other Node) int { return bytes.Compare(n[:], other[:]) }
 
 // Elsewhere is all that another node tells of those who are here through it, and
 // the number of the row in which it stands. Nil: nobody is. An older one than the
-// last that was heard does nothing; with Seq 0 it counts whatever was heard.
+// last that was heard does nothing; with Seq 0 it counts whatever was heard. The room
+// keeps the attendance.
 type Elsewhere struct {
 	Node       Node
 	Seq        uint64

@@ -326,21 +326,33 @@ func TestNothingNew(t *testing.T) {
 	settle(a, b)
 	pass(time.Second, a, b)
 	b.wait(time.Second)
-	b.now = b.now.Add(time.Second)
-	b.tells(0, b.step(presence.Elsewhere{Node: nodeA, Seq: a.seq, Attendance: a.elsewhere().Attendance}))
-	in := a.elsewhere()
-	in.Seq += 1000
-	b.tells(0, b.step(in))
-	in.Seq++
-	in.Attendance.People[0].Conns[0].RoundTrip = time.Millisecond
-	b.tells(1, b.step(in))
-	b.now = b.now.Add(time.Second)
-	in.Seq++
-	in.Attendance.People[0].Conns[0].RoundTrip = 2 * time.Millisecond
-	b.tells(0, b.step(in))
-	in.Seq++
-	in.Attendance.People[0].Conns[0].Focus, in.Attendance.People[0].Conns[0].Focused = "price", stampOf(nodeA, 1<<50)
-	b.tells(1, b.step(in))
+	seq := a.seq
+	for _, c := range []struct {
+		change func(*presence.Present)
+		tells  int
+	}{
+		{func(*presence.Present) {}, 0},
+		{func(p *presence.Present) { p.Conns[0].RoundTrip = time.Millisecond }, 1},
+		{func(p *presence.Present) { p.Conns[0].RoundTrip = 2 * time.Millisecond }, 0},
+		{func(p *presence.Present) { p.Conns[0].Focus, p.Conns[0].Focused = "price", stampOf(nodeA, 1<<50) }, 1},
+		{func(p *presence.Present) { p.Name, p.Named = "Alice", stampOf(nodeA, 1<<50) }, 1},
+		{func(p *presence.Present) { p.Since-- }, 1},
+		{func(p *presence.Present) { p.Word = &presence.Word{Said: stampOf(nodeA, 1<<50), Heads: at(1)} }, 1},
+		{func(p *presence.Present) { p.Word = &presence.Word{Said: stampOf(nodeA, 1<<51), Heads: at(2)} }, 1},
+		{func(p *presence.Present) { p.Word = &presence.Word{Said: stampOf(nodeA, 1<<51), Heads: at(1)} }, 1},
+		{func(p *presence.Present) { p.Word = nil }, 1},
+		{func(p *presence.Present) { p.Ended = []presence.Ended{{Peer: "alice", At: stampOf(nodeA, 1<<50)}} }, 1},
+		{func(p *presence.Present) { p.Ended = nil }, 1},
+	} {
+		in := a.elsewhere()
+		c.change(&in.Attendance.People[0])
+		a.row = in.Attendance.Encode()
+		seq++
+		in.Seq = seq
+		b.now = b.now.Add(time.Second)
+		b.tells(c.tells, b.step(in))
+	}
+	b.tells(0, b.step(presence.Elsewhere{Node: nodeA, Seq: seq, Attendance: full()})) // the same number
 }
 
 // The order of rows is that of their numbers, however they come.
@@ -1045,10 +1057,32 @@ func TestLeaveAndCameAgain(t *testing.T) {
 	a.now = a.now.Add(time.Second)
 	a.step(presence.Heard{Conn: 1, Message: presence.Leave{}})
 	settle(a, b, c)
+	expectAll("alice party", a, b, c)
 	pass(grace, a, b, c)
 	pass(grace, a, b, c)
 	expectAll("alice party", a, b, c)
 	if conns := c.elsewhere().Attendance.People[0].Conns; len(conns) != 1 {
 		t.Errorf("it has %v", conns)
+	}
+}
+
+// Who was away for a while knows more than what others remember of before.
+func TestReadyAfterWhatOthersRemember(t *testing.T) {
+	a := newPlace(t, nodeA, presence.Settings{})
+	a.arrive(1, "alice", transaction.Party)
+	a.step(presence.Heard{Conn: 1, Message: presence.Unready{}})
+	a.store()
+	a.store()
+	back := a.elsewhere().Attendance.People[0].Word
+	a.step(presence.Parted{Conn: 1, Goodbye: true})
+	a.store()
+	pass(2*grace, a)
+	a.arrive(2, "alice", transaction.Party)
+	a.ready(2)
+	settle(a)
+	for i, people := range [][]presence.Present{{{User: "alice", Word: &presence.Word{Said: back.Said}}}, {}} {
+		a.step(presence.Elsewhere{Node: nodeC, Seq: uint64(i + 1), Attendance: &presence.Attendance{People: people}})
+		pass(time.Second, a)
+		a.expectWho("alice party ready")
 	}
 }
