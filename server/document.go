@@ -508,7 +508,7 @@ func (d *document) seal(s session.Seal) {
 	d.inflight++
 	if s.Relies != nil && d.srv.moment() < d.srv.neighbours.unsure.Load() { // the database has forgotten who is there
 		refused := posted{settled: &settled{sealed: &r, err: store.ErrPresence}}
-		time.AfterFunc(sealAgain, func() { d.post(refused) })
+		d.postLater(refused, sealAgain)
 		return
 	}
 	upTo := d.machine.Graph().Durable() // it is over these
@@ -526,12 +526,26 @@ func (d *document) seal(s session.Seal) {
 		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Relies: relies(s.Relies), Lease: d.srv.store.Lease(), Chain: d.chain,
 		Done: func(err error) { // the commit point: after it the parties have agreed
 			p := posted{settled: &settled{upTo: upTo, sealed: &r, err: err}}
-			if errors.Is(err, store.ErrPresence) && pause > 0 && !d.srv.draining.Load() {
-				time.AfterFunc(pause, func() { d.post(p) })
+			if errors.Is(err, store.ErrPresence) {
+				d.postLater(p, pause)
 				return
 			}
 			d.post(p)
 		},
+	})
+}
+
+// postLater posts what need not be known at once, nor at all when the server shuts
+// down.
+func (d *document) postLater(p posted, pause time.Duration) {
+	if pause == 0 {
+		d.post(p)
+		return
+	}
+	time.AfterFunc(pause, func() {
+		if !d.srv.draining.Load() {
+			d.post(p)
+		}
 	})
 }
 
