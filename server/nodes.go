@@ -62,6 +62,7 @@ func (n *nodes) Revoked() { signal(n.revoked) }
 func (n *nodes) Missed() {
 	signal(n.compare)
 	signal(n.revoked)
+	signal(n.srv.neighbours.wake)
 }
 
 func signal(c chan struct{}) {

@@ -28,7 +28,8 @@ type Follower interface {
 	Presence(p Presence, whole bool)
 	// Relayed is a message from another node.
 	Relayed(Relayed)
-	// Missed says that anything may have been committed unheard.
+	// Missed says that anything may have been committed unheard, or that there is a
+	// further node.
 	Missed()
 }
 

@@ -122,6 +122,9 @@ func (b *Backend) tell(f store.Follower, payload string) {
 	for _, m := range n.relayed {
 		f.Relayed(m)
 	}
+	if n.begun {
+		f.Missed()
+	}
 }
 
 // Versions implements [store.Following].

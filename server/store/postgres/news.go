@@ -30,6 +30,7 @@ const (
 	entryRevoked  = 2
 	entryPresence = 3 // id, number, how it is told, and the data if it is
 	entryRelayed  = 4 // id, data
+	entryBegun    = 5 // a node is there that was not before
 )
 
 // How presence is told.
@@ -116,6 +117,13 @@ func relayNotices(node store.Node, relayed []store.Relayed) []string {
 	return w.end()
 }
 
+// begunNotice tells others that a node has a lease.
+func begunNotice(node store.Node) string {
+	w := noticeWriter{node: node}
+	w.add([]byte{entryBegun})
+	return w.end()[0]
+}
+
 // noticeWriter fills one notification after the other.
 type noticeWriter struct {
 	node     store.Node
@@ -150,6 +158,7 @@ type notice struct {
 	node      store.Node
 	news      []store.News
 	revoked   bool
+	begun     bool
 	presences []heardPresence
 	relayed   []store.Relayed
 }
@@ -176,6 +185,8 @@ func readNotice(payload string) (n notice, err error) {
 			n.presences = append(n.presences, r.presence(n.node))
 		case entryRelayed:
 			n.relayed = append(n.relayed, r.relayed())
+		case entryBegun:
+			n.begun = true
 		default:
 			return n, errNews
 		}

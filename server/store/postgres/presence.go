@@ -160,6 +160,7 @@ func (b *Backend) begin(ctx context.Context, length time.Duration) error {
 	})
 	q.Queue(sqlForgo, b.node[:], seq)
 	q.Queue(sqlLeased, b.node[:], seq, ends, length)
+	q.Queue(sqlNotify, b.channel(), []string{begunNotice(b.node)})
 	q.Queue(sqlCommit)
 	if err := b.beating.SendBatch(ctx, q).Close(); err != nil {
 		return err
@@ -204,7 +205,8 @@ func (b *Backend) publish(ctx context.Context, presences []store.Presence, relay
 		q.Queue(sqlNotify, b.channel(), payloads)
 	}
 	q.Queue(sqlCommit) // from here on, who seals knows of it
-	return published, b.publishing.SendBatch(ctx, q).Close()
+	err = b.publishing.SendBatch(ctx, q).Close()
+	return published, err
 }
 
 func (b *Backend) queuePresences(q *pgx.Batch, presences []store.Presence, published *bool) {
