@@ -12,7 +12,6 @@ import (
 type Proxy struct {
 	l     net.Listener
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
-	to    string
 	delay atomic.Int64 // of each direction, in ns
 	rate  atomic.Int64 // of each direction of each connection, in bytes per second; 0: any
 	piece atomic.Int64 // after so many bytes of a connection it is cut; 0: never
@@ -20,6 +19,7 @@ type Proxy struct {
 	running sync.WaitGroup
 
 	mu     sync.Mutex
+	to     string
 	links  map[*proxied]struct{}
 	closed bool
 }
@@ -51,6 +51,13 @@ func newProxy(l net.Listener, to string, dial func(context.Context, string, stri
 
 // URL is where clients find the server over TCP.
 func (p *Proxy) URL() string { return "ws://" + p.l.Addr().String() }
+
+// Lead passes connections on to another server from now on.
+func (p *Proxy) Lead(to string) {
+	p.mu.Lock()
+	p.to = to
+	p.mu.Unlock()
+}
 
 // Delay holds up what passes, in each direction, from now on.
 func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
@@ -104,7 +111,10 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := p.dial(context.Background(), "tcp", p.to)
+		p.mu.Lock()
+		to := p.to
+		p.mu.Unlock()
+		server, err := p.dial(context.Background(), "tcp", to)
 		if err != nil {
 			_ = client.Close()
 			continue
