@@ -275,3 +275,18 @@ func TestOpenWaits(t *testing.T) {
 		t.Errorf("it logged %s", log.String())
 	}
 }
+
+// TestUpgrade: a database from before servers told each other who is present gets the
+// tables for that, while one of those that were there goes on.
+func TestUpgrade(t *testing.T) {
+	pg := pgtest.Shared(t)
+	url := pg.Schema(t)
+	older := open(t, url)
+	storetest.MustPut(t, older, storetest.Document(1), storetest.Changes(0, 2)...)
+	pg.Exec(t, url, "DROP TABLE node, publisher, presence; UPDATE meta SET value = '1' WHERE name = 'schema'")
+	s := open(t, url)
+	storetest.MustBeat(t, s)
+	storetest.MustPublish(t, s, store.Presence{Document: storetest.Document(1), Data: []byte("p")})
+	storetest.MustPut(t, older, storetest.Document(1), storetest.Changes(2, 1)...)
+	storetest.MustHold(t, s, storetest.Document(1), storetest.Changes(0, 3)...)
+}
