@@ -211,7 +211,7 @@ func (r *Room) lose(node Node) {
 				Awaited: Awaited{Peer: c.Peer, Role: c.Role, Arrived: c.Arrived}, until: r.now.Add(r.grace),
 			})
 		}
-		f.conns, f.word = nil, nil
+		f.conns, f.ended, f.word = nil, nil, nil
 		r.regard(user)
 	}
 }

@@ -1086,3 +1086,21 @@ func TestReadyAfterWhatOthersRemember(t *testing.T) {
 		a.expectWho("alice party ready")
 	}
 }
+
+// What a node said to have ended, by a clock that is wrong, is no more once it is silent.
+func TestLookedEnded(t *testing.T) {
+	a, b := two(t, presence.Settings{})
+	a.now = a.now.Add(time.Minute) // its clock is wrong
+	a.arrive(1, "alice", transaction.Party)
+	a.step(presence.Parted{Conn: 1, Goodbye: true})
+	a.store()
+	a.store()
+	b.arrive(1, "alice", transaction.Party) // later
+	b.store()
+	a.tell(b)
+	settle(b)
+	b.expectWho("")
+	b.step(presence.Silent{Node: nodeA})
+	settle(b)
+	b.expectWho("alice party")
+}
