@@ -46,7 +46,7 @@ func (d *document) write(author transaction.Author, changes ...*crdt.Change) *cr
 // shown them before they are on disk.
 func (d *document) storeSettings(settings []byte) {
 	d.newSettings = settings
-	d.inflight++
+	n := d.ask()
 	d.stepWith(&session.SettingsComingInput{})
 	d.perform() // the changes before
 	d.srv.docs.pin(d)
@@ -54,7 +54,7 @@ func (d *document) storeSettings(settings []byte) {
 	base := d.base(upTo)
 	d.came.Settings++
 	d.srv.store.Append(store.Batch{Document: d.id, Base: base, Settings: settings, Chain: d.chain, Done: func(err error) {
-		d.post(posted{settled: &settled{upTo: upTo, settings: settings, err: err}})
+		d.post(posted{settled: &settled{n: n, upTo: upTo, settings: settings, err: err}})
 	}})
 }
 

@@ -44,6 +44,11 @@ type document struct {
 	conns       map[session.ConnID]*conn
 	chain       *store.Chain            // its commits: when one fails, so do those built on it
 	inflight    int                     // what the store was asked for, and has not answered
+	asked       int                     // what it was ever asked for
+	proven      int                     // the last of that that came true: until it was asked for, nothing else was stored
+	waiting     []waitingAsk            // in the order in which they came
+	lost        int                     // how often other nodes were first, since one of ours came true
+	yielded     time.Time               // when others were last let pass
 	kept, came  store.Version           // on disk, and with all that the store was asked for; changes are the graph's to count
 	overtaken   bool                    // something of that was: another node was first
 	stale       bool                    // another node may have stored something
@@ -84,6 +89,7 @@ type posted struct {
 	stalled   *session.StalledInput
 	news      *store.News   // of another node
 	node      session.Input // what another node says, or what is said of it
+	yield     int           // another node asks so often to let its changes pass
 	look      bool          // who is present on other nodes may be another
 	stored    *stored       // what was published
 	idle      bool          // nobody has needed the document for a while
@@ -93,6 +99,7 @@ type posted struct {
 
 // settled is how a commit ended.
 type settled struct {
+	n        int // it was the n-th
 	upTo     int
 	settings []byte               // that came with it, nil for none
 	sealed   *presence.Resolution // that came with it, nil for none
@@ -154,6 +161,7 @@ func (d *document) step(batch []posted) {
 	if d.toLook {
 		d.look()
 	}
+	unpin += d.answerWaiting()
 	d.perform()
 	d.observe()
 	if d.machine != nil {
@@ -207,8 +215,7 @@ func (d *document) apply(p *posted) (unpin int) {
 		d.settle(p.settled)
 		return 1
 	case p.ask != nil:
-		p.ask()
-		return 1
+		return d.answer(p.ask)
 	case p.compacted != nil:
 		d.takeSnapshot(p.compacted)
 		return 1
@@ -227,6 +234,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		return 1
 	case p.node != nil:
 		d.hearOf(p.node)
+		return 1
+	case p.yield > 0:
+		d.yield(p.yield)
 		return 1
 	case p.look:
 		d.toLook = true
@@ -300,6 +310,7 @@ func (d *document) settle(s *settled) {
 		if d.inflight == 0 && (d.overtaken || d.stale) {
 			d.perform() // what it asks of the store counts
 			if d.inflight == 0 {
+				d.askToPass()
 				d.catchUp()
 			}
 		}
@@ -314,6 +325,7 @@ func (d *document) settle(s *settled) {
 // settled takes note of a commit that is on disk, or that another node's was before.
 func (d *document) settled(s *settled) {
 	if s.err == nil {
+		d.proven, d.lost = s.n, 0
 		d.stepWith(&session.DurableInput{N: s.upTo})
 		if s.settings != nil {
 			d.kept.Settings++
@@ -409,10 +421,10 @@ func (d *document) commitPart(first, end int) {
 		})
 	}
 	d.srv.docs.pin(d)
-	d.inflight++
+	n := d.ask()
 	base := d.base(first)
 	d.srv.store.Append(store.Batch{Document: d.id, Base: base, Changes: changes, Chain: d.chain, Done: func(err error) {
-		d.post(posted{settled: &settled{upTo: end, err: err}})
+		d.post(posted{settled: &settled{n: n, upTo: end, err: err}})
 	}})
 }
 
@@ -505,15 +517,15 @@ func (d *document) seal(s session.Seal) {
 	}
 	r := s.Resolution
 	d.srv.docs.pin(d)
-	d.inflight++
+	n := d.ask()
 	if s.Relies != nil && d.srv.moment() < d.srv.neighbours.unsure.Load() { // the database has forgotten who is there
-		refused := posted{settled: &settled{sealed: &r, err: store.ErrPresence}}
+		refused := posted{settled: &settled{n: n, sealed: &r, err: store.ErrPresence}}
 		d.postLater(refused, sealAgain)
 		return
 	}
 	upTo := d.machine.Graph().Durable() // it is over these
 	if err := d.signResolution(&r); err != nil {
-		d.post(posted{settled: &settled{err: fmt.Errorf("sign a resolution: %w", err)}})
+		d.post(posted{settled: &settled{n: n, err: fmt.Errorf("sign a resolution: %w", err)}})
 		return
 	}
 	data, err := json.Marshal(r)
@@ -525,7 +537,7 @@ func (d *document) seal(s session.Seal) {
 	d.srv.store.Append(store.Batch{
 		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Relies: relies(s.Relies), Lease: d.srv.store.Lease(), Chain: d.chain,
 		Done: func(err error) { // the commit point: after it the parties have agreed
-			p := posted{settled: &settled{upTo: upTo, sealed: &r, err: err}}
+			p := posted{settled: &settled{n: n, upTo: upTo, sealed: &r, err: err}}
 			if errors.Is(err, store.ErrPresence) {
 				d.postLater(p, pause)
 				return

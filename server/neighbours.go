@@ -179,6 +179,12 @@ const maxRelayedWaiting = 1024
 
 // Relayed implements [store.Follower].
 func (n *nodes) Relayed(m store.Relayed) {
+	if len(m.Data) == 1 {
+		if d := n.srv.docs.pinIfOpen(m.Document); d != nil {
+			d.post(posted{yield: int(m.Data[0])})
+		}
+		return
+	}
 	d, busy := n.srv.docs.pinUnlessBusy(m.Document)
 	switch {
 	case busy:

@@ -184,6 +184,81 @@ func (d *document) hear(n *store.News) {
 	}
 }
 
+const (
+	// patientFor is how often other nodes may be first before this one asks them to let
+	// it pass. What they commit meanwhile must be read first, so that a node where a
+	// document is busier would go first for ever.
+	patientFor = 2
+	// yieldFor is how long a node that was asked commits nothing of the document: time
+	// for the other to read what is new and to commit. It doubles with each time that
+	// this was not enough, up to maxYield.
+	yieldFor = 25 * time.Millisecond
+	maxYield = 800 * time.Millisecond
+)
+
+// askToPass notes that other nodes were first, and asks them to wait if that happens
+// again and again.
+func (d *document) askToPass() {
+	if !d.overtaken {
+		return
+	}
+	if d.lost++; d.lost >= patientFor {
+		d.srv.publisher.urge(d.id, d.lost-patientFor+1)
+	}
+}
+
+// yield commits nothing for a moment. It was asked for that n times.
+func (d *document) yield(n int) {
+	if time.Since(d.yielded) < yieldFor {
+		return // it was asked for that before the pause ended
+	}
+	d.perform()
+	time.Sleep(min(yieldFor<<min(n-1, 10), maxYield))
+	d.yielded = time.Now()
+}
+
+// ask counts what the store is asked for.
+func (d *document) ask() int {
+	d.inflight++
+	d.asked++
+	return d.asked
+}
+
+// waitingAsk is a request that is answered when what other nodes had stored before it
+// came is known.
+type waitingAsk struct {
+	do    func()
+	after int // what the store had been asked for then
+}
+
+// answer runs a request's question now, if nothing of ours is on its way to the disk,
+// or keeps it. It returns how many pins that gives back.
+func (d *document) answer(do func()) int {
+	d.waiting = append(d.waiting, waitingAsk{do, d.asked})
+	return d.answerWaiting()
+}
+
+// answerWaiting runs what waited long enough: until all is answered that the store was
+// asked for, and it can be looked for what is newer; or until something came true that
+// was asked for later, for then there was nothing newer. While the store is away nothing
+// is waited for. It returns how many pins that gives back.
+func (d *document) answerWaiting() (unpin int) {
+	for len(d.waiting) > 0 {
+		w := d.waiting[0]
+		if d.srv.store.Shared() {
+			d.perform() // what it asks of the store counts
+			if d.inflight > 0 && d.proven <= w.after && !d.broken && d.srv.store.Status() == nil {
+				break
+			}
+		}
+		d.waiting[0] = waitingAsk{}
+		d.waiting = d.waiting[1:]
+		w.do()
+		unpin++
+	}
+	return unpin
+}
+
 // refresh reads what other nodes have stored, for a request whose client may have had
 // its last answer from one of them.
 func (d *document) refresh() {

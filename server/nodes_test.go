@@ -287,6 +287,40 @@ func TestNodesCompare(t *testing.T) {
 	check(t, bob.Has(ctx, h))
 }
 
+// TestAnswersKnowWhatOthersStored: a request is shown what another server had stored
+// before it came, however busy the document is where it is answered.
+func TestAnswersKnowWhatOthersStored(t *testing.T) {
+	ctx := deadline(t)
+	n := startNodes(t, pgtest.Shared(t).Schema(t), 2, server.Options{Identify: server.DevIdentity})
+	n[0].agreedSale(ctx, `"parties": ["alice", "bob"]`, "alice")
+	alice := n[0].enter(ctx, "sale", servertest.Visitor{User: "alice"})
+	busy, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for _, user := range []string{"bob", "carol", "dora"} {
+		p := n[1].enter(ctx, "sale", servertest.Visitor{User: user})
+		wg.Go(func() {
+			for i := 0; busy.Err() == nil; i++ {
+				h, err := p.Pick(busy, "price", fmt.Sprint(i))
+				if err == nil {
+					err = p.Doc.Acknowledged(busy, h)
+				}
+				if err != nil && busy.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 10 {
+		h := must(alice.Pick(ctx, "date", fmt.Sprint(i)))
+		check(t, alice.Doc.Acknowledged(ctx, h))
+		if status, text := n[1].get("/v1/transactions/sale?user=alice&at=" + h.String()); status != http.StatusOK {
+			t.Fatalf("pick %d is acknowledged, and %d: %s", i, status, text)
+		}
+	}
+	stop()
+	wg.Wait()
+}
+
 // TestNodesWithoutTheDatabase: while it is away nothing is acknowledged and what is
 // in memory is served; it is all stored when it is back.
 func TestNodesWithoutTheDatabase(t *testing.T) {

@@ -40,6 +40,7 @@ type publisher struct {
 	publishing int                             // how many are on their way
 	relays     []store.Relayed
 	relayBytes int
+	urgent     bool          // one of them does not wait for its time
 	alone      bool          // nobody counts on what was published
 	idle       chan struct{} // closed when nothing waits; nil: nobody asks
 }
@@ -85,6 +86,16 @@ func (p *publisher) relay(m store.Relayed) {
 		c.relayedDropped.Add(1)
 		return
 	}
+	signal(p.wake)
+}
+
+// urge asks the other servers to let this one's changes of a document pass, for the
+// n-th time. It goes as a message of one byte, as no client's is.
+func (p *publisher) urge(id crdt.DocumentID, n int) {
+	p.mu.Lock()
+	p.urgent = true
+	p.relays = append(p.relays, store.Relayed{Document: id, Data: []byte{byte(min(n, math.MaxUint8))}})
+	p.mu.Unlock()
 	signal(p.wake)
 }
 
@@ -138,8 +149,8 @@ func (p *publisher) take(messages bool) (pubs []publication, relays []store.Rela
 		pubs = append(pubs, pub)
 	}
 	p.publishing = len(pubs)
-	if messages || len(pubs) > 0 {
-		relays, p.relays, p.relayBytes = p.relays, nil, 0
+	if messages || len(pubs) > 0 || p.urgent {
+		relays, p.relays, p.relayBytes, p.urgent = p.relays, nil, 0, false
 	}
 	return pubs, relays, more
 }
