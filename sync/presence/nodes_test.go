@@ -1016,6 +1016,30 @@ func TestSilentWhoKeepsTheWord(t *testing.T) {
 	b.expectWho("alice party")
 }
 
+// Who confirms again on another node is ready there too, when the first is gone: a
+// client says again what it had said whenever it comes back.
+func TestConfirmedAgainElsewhere(t *testing.T) {
+	a, b := two(t, presence.Settings{})
+	a.arrive(1, "alice/1", transaction.Party)
+	a.ready(1)
+	settle(a, b)
+	b.arrive(1, "alice/1", transaction.Party)
+	settle(b)
+	b.tells(0, b.ready(1)) // there is nothing new
+	settle(b)              // but to the database
+	row := b.seq
+	b.ready(1)
+	settle(b)
+	if b.seq != row {
+		t.Error("it was published again")
+	}
+	b.step(presence.Silent{Node: nodeA})
+	settle(b)
+	b.expectWho("alice party ready")
+	pass(2*grace, b)
+	b.expectWho("alice party ready")
+}
+
 // Who does not come back takes nothing along that another node keeps.
 func TestExpiredHere(t *testing.T) {
 	a, b := two(t, presence.Settings{})

@@ -75,13 +75,17 @@ func (r *Room) ready(now time.Time, c *connection, heads []crdt.Hash, out []Outp
 		return append(out, Send{To: c.conn, Data: refusal.Encode()})
 	}
 	p := r.holder(c)
-	if p == nil || slices.Equal(p.ready, heads) {
-		return out // replaced by a newer connection, or ready already
+	if p == nil {
+		return out // replaced by a newer connection
+	}
+	already := slices.Equal(p.ready, heads)
+	if r.shared() && !(already && r.isOwn(r.word(p.user), p.user)) {
+		r.say(p, heads) // a word that another node keeps may be lost with it
+	}
+	if already {
+		return out
 	}
 	p.ready, p.lapse = heads, nil
-	if r.shared() {
-		r.say(p, heads)
-	}
 	r.teller.changed(now)
 	return out
 }
