@@ -1,7 +1,7 @@
 # make run    start the server on loopback with a sample transaction, and say how to join it
 # make web    build the page that the server hands to browsers; make run does it first
 # make test   every test: Go with the race detector, real JavaScript clients, a real browser, the binary
-# make test-go, test-js, test-web: parts of that
+# make test-go, test-js, test-nodes, test-web: parts of that
 # make bench  Go benchmarks, compared with those of make bench-baseline; make fuzz: every fuzz target for FUZZTIME each
 # make vuln   known faults of Go and of the packages, as far as they can be reached from here (asks vuln.go.dev)
 # make soak   the simulation of clients, server, network and disk, with new seeds for SOAK seconds; then the real
@@ -23,7 +23,7 @@ WEB     := server/web
 PAGE    := $(WEB)/page/dist/transaction.html.gz
 BIN     := bin/parley
 
-.PHONY: run web page test test-go test-js test-web lint vuln bench bench-baseline fuzz soak clean binary
+.PHONY: run web page test test-go test-js test-nodes test-web lint vuln bench bench-baseline fuzz soak clean binary
 
 run: page
 	@$(MAKE) --no-print-directory binary
@@ -58,7 +58,7 @@ $(WEB)/node_modules/.installed: $(WEB)/package-lock.json
 	@echo "Installing the packages of the page"
 	@cd $(WEB) && npm ci --silent --no-audit --no-fund && touch node_modules/.installed
 
-test: test-go test-js test-web
+test: test-go test-js test-nodes test-web
 
 test-go: $(INTEROP)/node_modules/.package-lock.json
 	@.ci/postgres
@@ -66,6 +66,14 @@ test-go: $(INTEROP)/node_modules/.package-lock.json
 
 test-js: binary $(INTEROP)/node_modules/.package-lock.json
 	@cd $(INTEROP) && PARLEY_BIN=$(CURDIR)/$(BIN) npm test --silent
+
+# What clients may expect of one server they may expect of several, whichever they meet.
+NODES := convergence ephemeral gossip transaction presence
+
+test-nodes: binary $(INTEROP)/node_modules/.package-lock.json
+	@.ci/postgres
+	@cd $(INTEROP) && if node postgres.mjs; then PARLEY_NODES=3 PARLEY_BIN=$(CURDIR)/$(BIN) \
+	  node --test --test-concurrency=1 --test-force-exit --test-reporter=spec $(NODES:=.test.mjs); fi
 
 # The page is in the binary that the tests start, so it is built first.
 test-web: web

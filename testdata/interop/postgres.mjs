@@ -1,4 +1,5 @@
 // A PostgreSQL of the machine's own installation, in a folder that goes with it.
+// As a program it says by its exit code whether there is one.
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import fs from "node:fs"
@@ -6,18 +7,20 @@ import net from "node:net"
 import os from "node:os"
 import path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
 
 const startDeadline = 30_000 // ms until it must listen
 
-// Where its programs are: POSTGRES_BIN, Debian's newest, or the path's.
+// Where its programs are: POSTGRES_BIN, Debian's newest, or the path's; undefined if
+// there are none.
 function programs() {
   const debian = "/usr/lib/postgresql"
   const versions = fs.existsSync(debian) ? fs.readdirSync(debian).sort((a, b) => +b - +a) : []
   const dirs = [process.env.POSTGRES_BIN, ...versions.map(v => path.join(debian, v, "bin")), ...process.env.PATH.split(":")]
-  const dir = dirs.find(dir => dir && fs.existsSync(path.join(dir, "initdb")))
-  if (!dir) throw new Error("no PostgreSQL is installed: install it (Debian: apt-get install postgresql), or name the folder of its programs in POSTGRES_BIN")
-  return dir
+  return dirs.find(dir => dir && fs.existsSync(path.join(dir, "initdb")))
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = programs() ? 0 : 1
 
 // Who it runs as: it refuses to be root.
 function owner() {
@@ -37,6 +40,7 @@ export class Postgres {
   static async start() {
     const postgres = new Postgres()
     const bin = programs()
+    if (!bin) throw new Error("no PostgreSQL is installed: install it (Debian: apt-get install postgresql), or name the folder of its programs in POSTGRES_BIN")
     const as = owner()
     postgres.#dir = fs.mkdtempSync(path.join(os.tmpdir(), "parley-postgres-"))
     if (as.uid !== undefined) fs.chownSync(postgres.#dir, as.uid, as.gid)
