@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -60,6 +61,24 @@ func BenchmarkChange(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkHistory is what a pick keeps of the heap while people have the transaction
+// open, whatever has followed it.
+func BenchmarkHistory(b *testing.B) {
+	id := transaction.ID("sale")
+	const n = 10_000
+	list := picks(b, id, n+1)
+	for b.Loop() {
+		m := newMeeting(b, id, list[:1])
+		before := heap()
+		for i := range n {
+			m.pick(i%2, list[i+1])
+		}
+		b.ReportMetric(float64(heap()-before)/n, "B/pick")
+		runtime.KeepAlive(m)
+	}
+	runtime.KeepAlive(list)
 }
 
 // meeting is a transaction that two users have open and know all of.
