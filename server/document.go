@@ -47,7 +47,8 @@ type document struct {
 	asked       int                     // what it was ever asked for
 	proven      int                     // the last of that that came true: until it was asked for, nothing else was stored
 	waiting     []waitingAsk            // in the order in which they came
-	lost        int                     // how often other nodes were first, since one of ours came true
+	beaten      bool                    // by another node, which appended something
+	lost        int                     // how often that happened, since something of ours came true
 	yielded     time.Time               // when others were last let pass
 	kept, came  store.Version           // on disk, and with all that the store was asked for; changes are the graph's to count
 	overtaken   bool                    // something of that was: another node was first
@@ -86,7 +87,7 @@ type posted struct {
 	compacted *compacted
 	ask       func() // runs between steps, and may use the machine
 	measured  *session.MeasuredInput
-	stalled   *session.StalledInput
+	own       session.Input // of the server's
 	news      *store.News   // of another node
 	node      session.Input // what another node says, or what is said of it
 	yield     int           // another node asks so often to let its changes pass
@@ -247,8 +248,8 @@ func (d *document) apply(p *posted) (unpin int) {
 	case p.measured != nil:
 		d.stepWith(p.measured)
 		return 1
-	case p.stalled != nil:
-		d.stepWith(p.stalled)
+	case p.own != nil:
+		d.stepWith(p.own)
 		return 1
 	case p.rest:
 		d.rest()
@@ -345,10 +346,14 @@ func (d *document) settled(s *settled) {
 		d.srv.counters.sealsRefused.Add(1)
 		d.refused++
 		d.toLook = true
+		if d.srv.draining.Load() { // what was on its way is tried, once
+			d.stepWith(&session.DrainingInput{})
+		}
 		if errors.Is(s.err, store.ErrNoLease) {
 			signal(d.srv.neighbours.wake)
 		}
 	}
+	d.beaten = d.beaten || errors.Is(s.err, store.ErrBehind)
 	d.overtaken = true // the rest of the chain follows; then it is looked for what is newer
 }
 
@@ -458,13 +463,17 @@ func (d *document) load() {
 		}
 	}
 	if err == nil {
-		if d.srv.store.Status() != nil {
+		if d.srv.stalled.Load() {
 			d.stepWith(&session.StalledInput{Stalled: true})
 		}
 		d.look() // before anybody arrives
 		return
 	}
-	d.srv.log.Error("a document could not be loaded: parley check says what is damaged in the data folder, parley restore puts a backup in its place", "document", d.id, "err", err)
+	advice := ": parley check says what is damaged in the data folder, parley restore puts a backup in its place"
+	if d.srv.store.Shared() {
+		advice = ""
+	}
+	d.srv.log.Error("a document could not be loaded"+advice, "document", d.id, "err", err)
 	d.fail()
 }
 
@@ -547,17 +556,16 @@ func (d *document) seal(s session.Seal) {
 	})
 }
 
-// postLater posts what need not be known at once, nor at all when the server shuts
-// down.
+// postLater posts what need not be known at once.
 func (d *document) postLater(p posted, pause time.Duration) {
 	if pause == 0 {
 		d.post(p)
 		return
 	}
+	d.srv.running.begin()
 	time.AfterFunc(pause, func() {
-		if !d.srv.draining.Load() {
-			d.post(p)
-		}
+		defer d.srv.running.end()
+		d.post(p)
 	})
 }
 

@@ -3,6 +3,8 @@ package server
 import (
 	"fmt"
 	"net/http"
+
+	"parley/sync/session"
 )
 
 // healthz says that the process answers.
@@ -21,7 +23,20 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusServiceUnavailable, "changes are not stored, nothing is acknowledged: "+err.Error())
 		return
 	}
+	if s.neighbours.cut.Load() {
+		plain(w, http.StatusServiceUnavailable, "the database cannot be reached: nothing is acknowledged, and other servers take this one for dead")
+		return
+	}
 	plain(w, http.StatusOK, "ready")
+}
+
+// noteStall tells the documents when nothing gets to the disk any more, or does again.
+// What lasts for less than a beat may not be told.
+func (s *Server) noteStall() {
+	stalled := s.store.Status() != nil || s.neighbours.cut.Load()
+	if s.stalled.CompareAndSwap(!stalled, stalled) {
+		s.docs.tellAll(&session.StalledInput{Stalled: stalled})
+	}
 }
 
 // explain answers a browser or curl on the address meant for sync clients.

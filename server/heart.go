@@ -39,6 +39,7 @@ func (s *Server) beat(ctx context.Context) {
 				tidier.freed(uint64(n) * restFrees)
 			}
 			tidier.beat()
+			s.noteStall()
 		}
 	}
 }

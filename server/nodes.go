@@ -199,9 +199,10 @@ const (
 // askToPass notes that other nodes were first, and asks them to wait if that happens
 // again and again.
 func (d *document) askToPass() {
-	if !d.overtaken {
+	if !d.beaten {
 		return
 	}
+	d.beaten = false
 	if d.lost++; d.lost >= patientFor {
 		d.srv.publisher.urge(d.id, d.lost-patientFor+1)
 	}
@@ -214,7 +215,7 @@ func (d *document) yield(n int) {
 	}
 	d.perform()
 	time.Sleep(min(yieldFor<<min(n-1, 10), maxYield))
-	d.yielded = time.Now()
+	d.yielded, d.now = time.Now(), d.srv.opt.Now()
 }
 
 // ask counts what the store is asked for.
@@ -322,6 +323,9 @@ func (d *document) learn(st *store.Stored) {
 		for i := range d.arrivals { // what they brought stands behind the news now
 			d.arrivals[i].upTo = min(d.arrivals[i].upTo+len(news.Changes), d.length())
 		}
+	}
+	for i := range d.waiting { // it was looked for what is newer after they came
+		d.waiting[i].after = -1
 	}
 	d.tellStored()
 	d.considerSnapshot(false)

@@ -98,8 +98,8 @@ func (r *registry) sweep(idle time.Time, quiet int64) int {
 	return len(evict) + len(rest)
 }
 
-// stalled tells all documents whether anything gets to the disk.
-func (r *registry) stalled(stalled bool) {
+// tellAll posts something of the server's own to all documents.
+func (r *registry) tellAll(in session.Input) {
 	r.mu.Lock()
 	all := slices.Collect(maps.Values(r.docs))
 	for _, d := range all {
@@ -107,7 +107,7 @@ func (r *registry) stalled(stalled bool) {
 	}
 	r.mu.Unlock()
 	for _, d := range all {
-		d.post(posted{stalled: &session.StalledInput{Stalled: stalled}})
+		d.post(posted{own: in})
 	}
 }
 

@@ -52,8 +52,9 @@ type Server struct {
 
 	lastConn atomic.Uint64
 	draining atomic.Bool
-	serving  tally // connections
-	running  tally // documents that are stepping, and pings
+	stalled  atomic.Bool // as documents were last told
+	serving  tally       // connections
+	running  tally       // documents that are stepping, and pings
 	stop     context.CancelFunc
 	stopped  sync.WaitGroup // the heart and the compactor
 }
@@ -94,7 +95,11 @@ func New(st *store.Store, opt Options) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.stopped.Go(func() { s.beat(ctx) })
-	s.store.OnStall(s.docs.stalled)
+	s.store.OnStall(func(stalled bool) {
+		if stalled { // its end is noted at the next beat, if it lasts
+			s.noteStall()
+		}
+	})
 	s.follow(ctx)
 	if len(opt.CompactCommand) > 0 {
 		s.compactor = compact.New(compact.Options{Command: opt.CompactCommand, Logger: opt.Logger})

@@ -71,6 +71,9 @@ type Learned struct{}
 // Stalled says whether nothing gets to the disk at the moment.
 type Stalled struct{ Stalled bool }
 
+// Draining says that the server ends: the room asks for no resolution any more.
+type Draining struct{}
+
 // Ticked lets time pass: it is due at [Room.Wake]. Who was to be back by now has
 // left with it, and with nothing else, so that a server which shuts down can
 // keep people from leaving by not ticking.
@@ -90,6 +93,7 @@ func (Overtaken) input() {}
 func (Learning) input()  {}
 func (Learned) input()   {}
 func (Stalled) input()   {}
+func (Draining) input()  {}
 func (Ticked) input()    {}
 
 // Cause is the change for which a readiness lapsed.

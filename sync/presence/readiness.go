@@ -192,7 +192,7 @@ func (r *Room) needed() (users []string, quorum int) {
 // resolve asks for a resolution when all who must are ready for what is on disk,
 // and nothing else is on its way there.
 func (r *Room) resolve(now time.Time, out []Output) []Output {
-	if r.sealing != nil || r.setting > 0 || r.learning || !r.AnyReady() {
+	if r.sealing != nil || r.setting > 0 || r.learning || r.draining || !r.AnyReady() {
 		return out
 	}
 	heads := r.subject.Heads()

@@ -47,6 +47,7 @@ type Room struct {
 	settings Settings
 	setting  int // how many others are on their way to the disk
 	stalled  bool
+	draining bool
 
 	conns map[Conn]*connection
 	users map[string]*participant
@@ -185,6 +186,8 @@ func (r *Room) step(now time.Time, in Input, out []Output) []Output {
 		r.learning = true
 	case Learned:
 		r.learning = false
+	case Draining:
+		r.draining = true
 	case Stalled:
 		if r.stalled != in.Stalled {
 			r.stalled = in.Stalled

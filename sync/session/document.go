@@ -235,6 +235,8 @@ func (d *Document) Step(now time.Time, in Input, out []Output) []Output {
 		d.snapshot = in.Snapshot
 	case *StalledInput:
 		out = d.inRoom(now, presence.Stalled{Stalled: in.Stalled}, out)
+	case *DrainingInput:
+		out = d.inRoom(now, presence.Draining{}, out)
 	case *TickInput:
 		out = d.inRoom(now, presence.Ticked{}, out)
 	default:

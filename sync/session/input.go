@@ -123,6 +123,9 @@ type RelayedInput struct{ Data []byte }
 // StalledInput says whether nothing gets to the disk at the moment.
 type StalledInput struct{ Stalled bool }
 
+// DrainingInput says that the server ends: nothing is agreed on by it any more.
+type DrainingInput struct{}
+
 // TickInput lets time pass for a document: it is due at [Document.Wake].
 type TickInput struct{}
 
@@ -146,6 +149,7 @@ func (*PublishedInput) input()      {}
 func (*ForgottenInput) input()      {}
 func (*RelayedInput) input()        {}
 func (*StalledInput) input()        {}
+func (*DrainingInput) input()       {}
 func (*TickInput) input()           {}
 
 // Output is what a document's shell has to do. The set is closed.

@@ -96,8 +96,10 @@ func (d *Document) takeBack() (own []takenBack) {
 		own = append(own, takenBack{chunk, d.unkept[i]})
 	}
 	d.users, d.unkept = d.users[:durable], nil
-	d.matter = matter{}
-	d.matter.recognise(d)
+	if len(own) > 0 {
+		d.matter = matter{}
+		d.matter.recognise(d)
+	}
 	for _, p := range d.order {
 		for i := range p.waiting { // for changes that will stand elsewhere
 			p.waiting[i].upTo = math.MaxInt
