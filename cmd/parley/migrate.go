@@ -45,7 +45,11 @@ type migrated struct {
 func (c *migrateCmd) Run(io streams) error {
 	ctx, stop := interruptible()
 	defer stop()
-	done, err := postgres.Migrate(ctx, c.Data, c.Store, store.Options{})
+	log, err := newLogger(io, "info") // for a database that is waited for
+	if err != nil {
+		return err
+	}
+	done, err := postgres.Migrate(ctx, c.Data, c.Store, store.Options{Logger: log})
 	var other *postgres.OtherContentError
 	var damaged *store.DamagedError
 	switch {

@@ -76,6 +76,27 @@ func TestServeFromPostgres(t *testing.T) {
 	}
 }
 
+// TestServeWaitsForItsDatabase: a machine's services start in any order.
+func TestServeWaitsForItsDatabase(t *testing.T) {
+	pg := pgtest.Start(t, pgtest.Options{})
+	pg.Kill(t)
+	p := newProcess(t, t.TempDir(), "--store", pg.URL("postgres"))
+	restarted := make(chan error, 1)
+	go func() {
+		for !strings.Contains(p.output(), "waiting for the database") && t.Context().Err() == nil {
+			time.Sleep(5 * time.Millisecond)
+		}
+		restarted <- pg.Restart()
+	}()
+	if !p.start() {
+		t.Fatalf("it did not wait: %s", p.output())
+	}
+	check(t, <-restarted)
+	if log := p.output(); strings.Count(log, "waiting for the database") != 1 {
+		t.Errorf("it logged %s", log)
+	}
+}
+
 func TestStoreIsNoURL(t *testing.T) {
 	if said := unserved(t, "--data", t.TempDir(), "--store", "mysql://u:hunter2secret@h/d"); !strings.Contains(said, "want postgres://") || strings.Contains(said, "hunter2secret") {
 		t.Errorf("it said %s", said)

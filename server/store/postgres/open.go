@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -92,7 +94,10 @@ func open(ctx context.Context, url string, opt store.Options, begin func(context
 	if err != nil {
 		return nil, b.unopened(err)
 	}
-	if b.storageID, err = migrate(ctx, c, begin); err == nil {
+	if err = mustBeUTF8(ctx, c); err == nil {
+		b.storageID, err = migrate(ctx, c, begin)
+	}
+	if err == nil {
 		err = b.warn(ctx, c)
 	}
 	if err != nil {
@@ -148,22 +153,25 @@ func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	return c, nil
 }
 
-// startingEvery is how often a database that is starting is asked again.
+// startingEvery is how often a database that takes nobody in yet is asked again.
 const startingEvery = 250 * time.Millisecond
 
-// connectFirst connects to a database, and waits for one that is there but takes
-// nobody in yet: machines that start together are not to depend on the order.
+// connectFirst connects to a database, and waits for one that takes nobody in yet:
+// machines that start together are not to depend on the order.
 func (b *Backend) connectFirst(ctx context.Context) (*pgx.Conn, error) {
-	for told := false; ; {
+	var because error
+	for {
 		c, err := connect(ctx, b.config)
-		var pg *pgconn.PgError
-		if err == nil || !errors.As(err, &pg) || pg.Code != codeCannotConnectNow {
+		if err != nil && ctx.Err() != nil && because != nil {
+			return nil, because // not that the time is over
+		}
+		if err == nil || !startsPerhaps(err) {
 			return c, err
 		}
-		if !told && b.opt.Logger != nil {
-			b.opt.Logger.Info("waiting for the database", "because", pg.Message, "at_most", openWithin)
+		if because == nil && b.opt.Logger != nil {
+			b.opt.Logger.Info("waiting for the database", "because", said(err), "at_most", openWithin)
 		}
-		told = true
+		because = err
 		select {
 		case <-ctx.Done():
 			return nil, err
@@ -172,12 +180,41 @@ func (b *Backend) connectFirst(ctx context.Context) (*pgx.Conn, error) {
 	}
 }
 
+// startsPerhaps reports whether an error is that of a database which starts, or is
+// about to. What it says itself is not, such as that there is no such user.
+func startsPerhaps(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == codeCannotConnectNow
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
 // codeCannotConnectNow is PostgreSQL's for: it starts, recovers, or shuts down.
 const codeCannotConnectNow = "57P03"
 
 func setUp(ctx context.Context, c *pgx.Conn) error {
 	_, err := c.PgConn().Exec(ctx, perSession).ReadAll()
 	return err
+}
+
+// encodingError says that a database keeps text in an encoding that does not have
+// every character.
+type encodingError string
+
+func (e encodingError) Error() string {
+	return "its encoding is " + string(e) + ", and names of people and fields may have any character: make another one, in UTF-8 (createdb -E UTF8 -T template0)"
+}
+
+func mustBeUTF8(ctx context.Context, c *pgx.Conn) error {
+	var encoding string
+	if err := c.QueryRow(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return encodingError(encoding)
+	}
+	return nil
 }
 
 // warn says what of the database's configuration breaks promises of ours.
@@ -212,12 +249,23 @@ func (b *Backend) unopened(err error) error {
 	var foreign *ForeignError
 	var other *OtherContentError
 	var unfinished *UnfinishedError
+	var encoding encodingError
 	var pg *pgconn.PgError
+	var unknown *net.DNSError
+	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.As(err, &newer), errors.As(err, &foreign), errors.As(err, &other), errors.As(err, &unfinished):
+	case errors.As(err, &newer), errors.As(err, &foreign), errors.As(err, &other), errors.As(err, &unfinished), errors.As(err, &encoding):
 		return fmt.Errorf("%s: %w", where, err)
 	case errors.Is(err, errReadOnly):
 		return fmt.Errorf("open %s: %w", where, errReadOnly)
+	case errors.As(err, &unknown) && unknown.IsNotFound:
+		return fmt.Errorf("open %s: there is no host %s: is the address of --store right?", where, unknown.Name)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("open %s: %s cannot be looked up (%s): is there a name server?", where, unknown.Name, unknown.Err)
+	case errors.As(err, &certificate):
+		return fmt.Errorf("open %s: its certificate is not believed: %w: name the authority that signed it (sslrootcert=FILE in the address), and the host as the certificate does", where, certificate.Err)
+	case strings.Contains(err.Error(), "server refused TLS connection"): // pgx has no value for it
+		return fmt.Errorf("open %s: it speaks no TLS, and the address asks for that: turn it on there (ssl = on), or say sslmode=disable where nobody listens in between", where)
 	case errors.As(err, &pg):
 		return fmt.Errorf("open %s: %s (%s)%s", where, pg.Message, pg.Code, advice(pg.Code))
 	}
@@ -231,6 +279,10 @@ func advice(code string) string {
 		return ": check the user and the password of --store"
 	case "3D000":
 		return ": make it with createdb"
+	case "3F000":
+		return ": make the schema that search_path names in the address (CREATE SCHEMA), as the user of --store"
+	case codeCannotConnectNow:
+		return ": it took nobody in while this waited for it: its log says why; start this again when it does"
 	case "42501":
 		return ": let its user make tables there (GRANT CREATE, USAGE ON SCHEMA), or start one node as a user who may"
 	}

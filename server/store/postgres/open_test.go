@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -44,13 +43,9 @@ func TestOpenRefuses(t *testing.T) {
 	pg := pgtest.Shared(t)
 	url := pg.Database(t)
 	as := func(user, url string) string { return strings.Replace(url, "parley@", user+":"+password+"@", 1) }
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := l.Addr().String()
-	_ = l.Close()
-	mustRefuse(t, "postgres://parley:"+password+"@"+free+"/x?sslmode=disable", "is it running", free)
+	mustRefuse(t, as("parley", strings.Replace(url, "127.0.0.1", "nosuch.invalid", 1)), "nosuch.invalid: is")
+	mustRefuse(t, as("parley", strings.Replace(url, "sslmode=disable", "sslmode=require", 1)), "speaks no TLS", "sslmode=disable")
+	mustRefuse(t, as("parley", url)+"&search_path=nosuch", "3F000", "CREATE SCHEMA")
 	mustRefuse(t, as("parley", pg.URL("nowhere")), "does not exist", "createdb")
 	mustRefuse(t, as("stranger", url), "stranger", "check the user")
 	mustRefuse(t, "postgres://a:"+password+"@[::1/x", "cannot be read")
@@ -76,6 +71,17 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	pg.Exec(t, url, "UPDATE meta SET value = '99' WHERE name = 'schema'")
 	mustRefuse(t, as("parley", url), "newer parley", "99")
+}
+
+// TestOpenRefusesEncodings: names of people and fields may have any character.
+func TestOpenRefusesEncodings(t *testing.T) {
+	pg := pgtest.Shared(t)
+	for _, encoding := range []string{"LATIN1", "SQL_ASCII"} {
+		name := "in_" + strings.ToLower(encoding)
+		pg.Exec(t, pg.URL("postgres"), "DROP DATABASE IF EXISTS "+name)
+		pg.Exec(t, pg.URL("postgres"), "CREATE DATABASE "+name+" ENCODING '"+encoding+"' LOCALE 'C' TEMPLATE template0")
+		mustRefuse(t, strings.Replace(pg.URL(name), "parley@", "parley:"+password+"@", 1), encoding, "createdb -E UTF8 -T template0")
+	}
 }
 
 // TestSecrets: where a database is can be said, and the password is not.
@@ -249,7 +255,7 @@ func TestOpenWaits(t *testing.T) {
 	standby := primary.Standby(t, pgtest.Options{Closed: true})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := postgres.Open(ctx, standby.URL("postgres"), store.Options{}); err == nil || !strings.Contains(err.Error(), "57P03") {
+	if _, err := postgres.Open(ctx, standby.URL("postgres"), store.Options{}); err == nil || !strings.Contains(err.Error(), "57P03") || !strings.Contains(err.Error(), "its log") {
 		t.Errorf("it takes nobody in: %v", err)
 	}
 	var log strings.Builder
@@ -274,6 +280,52 @@ func TestOpenWaits(t *testing.T) {
 	if n := strings.Count(log.String(), "waiting for the database"); n != 1 {
 		t.Errorf("it logged %s", log.String())
 	}
+}
+
+// TestOpenWaitsForOneThatIsNotThere: a database that refuses connections is about to
+// be started, most likely.
+func TestOpenWaitsForOneThatIsNotThere(t *testing.T) {
+	pg := pgtest.Start(t, pgtest.Options{})
+	pg.Kill(t)
+	url := strings.Replace(pg.URL("postgres"), "parley@", "parley:"+password+"@", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	_, err := postgres.Open(ctx, url, store.Options{})
+	if err == nil || !strings.Contains(err.Error(), "connection refused: is it running") || strings.Contains(err.Error(), password) {
+		t.Errorf("it is not there: %v", err)
+	}
+	if ctx.Err() == nil {
+		t.Error("it was not waited for")
+	}
+	waits := make(chan struct{}, 10)
+	log := slog.New(slog.NewTextHandler(onWrite(func() { waits <- struct{}{} }), nil))
+	opened := make(chan error, 1)
+	go func() {
+		s, err := postgres.Open(t.Context(), url, store.Options{Logger: log})
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case <-waits:
+	case err := <-opened:
+		t.Fatalf("it was not waited for: %v", err)
+	}
+	if err := pg.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+}
+
+// onWrite is called at everything that is written to it.
+type onWrite func()
+
+func (f onWrite) Write(b []byte) (int, error) {
+	f()
+	return len(b), nil
 }
 
 // TestUpgrade: a database from before servers told each other who is present gets the
