@@ -114,14 +114,7 @@ func TestNeighboursTellAfterItIsStored(t *testing.T) {
 	n[1].readyFor(ctx, here["bob"])
 	must(here["alice"].AwaitRoster(ctx, "bob to be ready", isReady("bob", true)))
 
-	held := must(pgx.Connect(ctx, url)) // as one who seals
-	defer func() { _ = held.Close(context.Background()) }()
-	doc := transaction.ID("sale").Document()
-	for _, sql := range []string{"BEGIN", fmt.Sprintf("SELECT pg_advisory_xact_lock(('x%x')::bit(64)::bigint)", doc[:8])} {
-		if _, err := held.Exec(ctx, sql); err != nil {
-			t.Fatal(err)
-		}
-	}
+	sealed := holdAsSealer(ctx, t, url, "sale")
 	check(t, here["bob"].Say(ctx, presence.Unready{}))
 	time.Sleep(400 * time.Millisecond)
 	for user, p := range here {
@@ -129,12 +122,55 @@ func TestNeighboursTellAfterItIsStored(t *testing.T) {
 			t.Errorf("%s is told that bob is not ready, and it is not stored", user)
 		}
 	}
-	if _, err := held.Exec(ctx, "COMMIT"); err != nil {
-		t.Fatal(err)
-	}
+	sealed()
 	for _, p := range here {
 		must(p.AwaitRoster(ctx, "bob not to be ready", isReady("bob", false)))
 	}
+}
+
+// holdAsSealer takes the lock of a transaction's document as one who seals it, until end
+// is called.
+func holdAsSealer(ctx context.Context, t *testing.T, url string, id transaction.ID) (end func()) {
+	t.Helper()
+	held := must(pgx.Connect(ctx, url))
+	doc := id.Document()
+	for _, sql := range []string{"BEGIN", fmt.Sprintf("SELECT pg_advisory_xact_lock(('x%x')::bit(64)::bigint)", doc[:8])} {
+		if _, err := held.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end = sync.OnceFunc(func() { check(t, held.Close(context.Background())) })
+	t.Cleanup(end)
+	return end
+}
+
+// TestNeighboursDoNotWaitForASeal: a document that takes long to be sealed keeps nobody
+// waiting in others, and what clients say to each other passes.
+func TestNeighboursDoNotWaitForASeal(t *testing.T) {
+	ctx := deadline(t)
+	url := pgtest.Shared(t).Schema(t)
+	n := startNodes(t, url, 2, server.Options{Identify: server.DevIdentity})
+	here := sharedSale(ctx, n, "", map[string]int{"alice": 0, "bob": 1})
+	n[0].sale("other", "")
+	n[0].enter(ctx, "other", servertest.Visitor{User: "carol"})
+	sealed := holdAsSealer(ctx, t, url, "sale")
+	check(t, here["alice"].Say(ctx, presence.Leave{}))
+	time.Sleep(50 * time.Millisecond) // that is on its way
+	began := time.Now()
+	for _, user := range []string{"dave", "erin"} {
+		n[0].enter(ctx, "other", servertest.Visitor{User: user})
+	}
+	if after := time.Since(began); after > time.Second {
+		t.Errorf("they came within %v", after)
+	}
+	if roster := here["bob"].Roster(); !are("alice", "bob")(roster) {
+		t.Errorf("it is not stored, and bob is told %+v", roster)
+	}
+	if failed := n[0].scrape()[`parley_presence_published_total{result="failed"}`]; failed > 0 {
+		t.Errorf("it failed %v times", failed)
+	}
+	sealed()
+	must(here["bob"].AwaitRoster(ctx, "alice to leave", are("bob")))
 }
 
 // TestNeighboursTakeBack: one confirms and takes it back while the other confirms, on

@@ -20,6 +20,10 @@ const (
 	// gatherFor is the least time between two, so that what many documents have to say
 	// goes together.
 	gatherFor = 5 * time.Millisecond
+	// sealPatience is how long after a document was found to be sealed just now it is
+	// tried again, at first; it doubles up to maxSealPatience.
+	sealPatience    = 5 * time.Millisecond
+	maxSealPatience = 80 * time.Millisecond
 	// relayEvery is the least time between two that only pass messages on, and maxRelays
 	// how many bytes of them wait for it: beyond that they are dropped.
 	relayEvery = 50 * time.Millisecond
@@ -51,6 +55,15 @@ type publication struct {
 	n        uint64
 	data     []byte // nil: nobody is
 	unstored bool   // the document was told that nobody counts on what was before
+
+	sealed int       // how often the document was being sealed when this was tried
+	after  time.Time // when it is tried again
+}
+
+// later lets it wait until the document may be sealed.
+func (pub *publication) later(now time.Time) {
+	pub.after = now.Add(min(sealPatience<<min(pub.sealed, 10), maxSealPatience))
+	pub.sealed++
 }
 
 func newPublisher(srv *Server) *publisher {
@@ -117,33 +130,35 @@ func (p *publisher) run(ctx context.Context) {
 			timer.Reset(next.Sub(now))
 			continue
 		}
-		pubs, relays, more := p.take(!now.Before(relayNext))
+		pubs, relays := p.take(now, !now.Before(relayNext))
 		if len(pubs)+len(relays) > 0 {
 			pause := gatherFor
 			if err := p.send(ctx, pubs, relays); err != nil {
 				p.srv.log.Debug("who is here is not told to other servers", "err", err)
-				pause, more = publishPause, true
+				pause = publishPause
 			}
 			next = time.Now().Add(pause)
 			relayNext = next.Add(relayEvery - gatherFor)
 		}
-		switch now = time.Now(); {
-		case more:
-			timer.Reset(next.Sub(now))
-		case p.relaysWait():
-			timer.Reset(relayNext.Sub(now))
+		if at, any := p.due(relayNext); any {
+			if at.Before(next) {
+				at = next
+			}
+			timer.Reset(time.Until(at))
 		}
 	}
 }
 
-// take returns what goes together, and whether there is more that goes at once.
-func (p *publisher) take(messages bool) (pubs []publication, relays []store.Relayed, more bool) {
+// take returns what goes together.
+func (p *publisher) take(now time.Time, messages bool) (pubs []publication, relays []store.Relayed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, pub := range p.waiting {
 		if len(pubs) == store.PublishedAtOnce {
-			more = true
 			break
+		}
+		if now.Before(pub.after) {
+			continue
 		}
 		delete(p.waiting, id)
 		pubs = append(pubs, pub)
@@ -152,16 +167,27 @@ func (p *publisher) take(messages bool) (pubs []publication, relays []store.Rela
 	if messages || len(pubs) > 0 || p.urgent {
 		relays, p.relays, p.relayBytes, p.urgent = p.relays, nil, 0, false
 	}
-	return pubs, relays, more
+	return pubs, relays
 }
 
-func (p *publisher) relaysWait() bool {
+// due returns when the first of what waits may go, and whether anything waits. Messages
+// may at relayNext.
+func (p *publisher) due(relayNext time.Time) (at time.Time, any bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.relays) > 0
+	if any = len(p.relays) > 0; any {
+		at = relayNext
+	}
+	for _, pub := range p.waiting {
+		if !any || pub.after.Before(at) {
+			at, any = pub.after, true
+		}
+	}
+	return at, any
 }
 
-// send publishes, and tells the documents so; or keeps what they said.
+// send publishes, and tells the documents so; or keeps what they said, also what there
+// is of those that are being sealed.
 func (p *publisher) send(ctx context.Context, pubs []publication, relays []store.Relayed) error {
 	list := make([]store.Presence, 0, len(pubs))
 	for _, pub := range pubs {
@@ -180,17 +206,23 @@ func (p *publisher) send(ctx context.Context, pubs []publication, relays []store
 		}
 		return err
 	}
-	c.published.Add(uint64(len(pubs)))
+	c.published.Add(uint64(len(come)))
 	c.relayedSent.Add(uint64(len(relays)))
+	var sealed []publication
 	for _, pub := range pubs {
-		p.tell(pub, come[pub.from.id])
+		if at, stored := come[pub.from.id]; stored {
+			p.tell(pub, at)
+		} else {
+			pub.later(time.Now())
+			sealed = append(sealed, pub)
+		}
 	}
-	p.done()
+	p.keep(sealed)
 	return nil
 }
 
-// keep lets publications wait that were not stored, but for those of documents that
-// have said something newer.
+// keep ends a try: publications wait that were not stored, but for those of documents
+// that have said something newer.
 func (p *publisher) keep(pubs []publication) {
 	p.mu.Lock()
 	for _, pub := range pubs {
@@ -199,19 +231,12 @@ func (p *publisher) keep(pubs []publication) {
 		}
 	}
 	p.publishing = 0
-	p.mu.Unlock()
-	p.giveUp(time.Now())
-}
-
-// done notes that what was on its way is stored.
-func (p *publisher) done() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.publishing = 0
 	if len(p.waiting) == 0 && p.idle != nil {
 		close(p.idle)
 		p.idle = nil
 	}
+	p.mu.Unlock()
+	p.giveUp(time.Now())
 }
 
 // giveUp tells documents that nobody counts any more on what they said before, if

@@ -2,6 +2,7 @@ package server
 
 import (
 	"testing"
+	"time"
 
 	"parley/crdt"
 	"parley/server/store"
@@ -23,11 +24,18 @@ func TestRelaysAreBounded(t *testing.T) {
 	if dropped, long := s.counters.relayedDropped.Load(), s.counters.relayedTooLong.Load(); dropped != 10 || long != 1 {
 		t.Errorf("%d were dropped and %d too long", dropped, long)
 	}
-	if _, relays, _ := p.take(false); len(relays) != 0 {
+	now := time.Now()
+	if _, relays := p.take(now, false); len(relays) != 0 {
 		t.Error("messages go before it is time")
 	}
-	if _, relays, more := p.take(true); len(relays) != fit || more || p.relaysWait() {
-		t.Errorf("%d messages go, more: %v", len(relays), more)
+	if at, any := p.due(now); !any || at != now {
+		t.Errorf("they are due at %v, if ever: %v", at, any)
+	}
+	if _, relays := p.take(now, true); len(relays) != fit {
+		t.Errorf("%d messages go", len(relays))
+	}
+	if _, any := p.due(now); any {
+		t.Error("there is more")
 	}
 	if p.relay(m); len(p.relays) != 1 {
 		t.Error("there is no room again")
@@ -45,13 +53,43 @@ func TestPublicationsGoTogether(t *testing.T) {
 		p.publish(publication{from: docs[i], n: 1})
 		p.publish(publication{from: docs[i], n: 2})
 	}
-	first, _, more := p.take(false)
-	if len(first) != store.PublishedAtOnce || !more || first[0].n != 2 {
-		t.Errorf("%d go together, more: %v", len(first), more)
+	now := time.Now()
+	first, _ := p.take(now, false)
+	if at, any := p.due(now); len(first) != store.PublishedAtOnce || first[0].n != 2 || !any || at.After(now) {
+		t.Errorf("%d go together, more: %v", len(first), any)
 	}
 	p.publish(publication{from: first[0].from, n: 3})
 	p.keep(first)
 	if len(p.waiting) != len(docs) || p.waiting[first[0].from.id].n != 3 || p.waiting[first[1].from.id].n != 2 {
 		t.Errorf("%d wait", len(p.waiting))
+	}
+}
+
+// TestSealedDocumentsGoLater: what a document has to say that is being sealed is tried
+// again, less and less often, while what others say goes.
+func TestSealedDocumentsGoLater(t *testing.T) {
+	p := newPublisher(&Server{neighbours: &neighbours{}})
+	sealed := publication{from: &document{id: crdt.DocumentID{1}}, n: 1}
+	var last time.Duration
+	for tries := range 70 {
+		now := time.Now()
+		sealed.later(now)
+		if after := sealed.after.Sub(now); after < last || after > maxSealPatience {
+			t.Fatalf("after %d tries it waits for %v, after %v before", tries, after, last)
+		} else {
+			last = after
+		}
+	}
+	now := time.Now()
+	p.keep([]publication{sealed})
+	if at, any := p.due(now.Add(time.Hour)); !any || at != sealed.after {
+		t.Errorf("it is due at %v, if ever: %v", at, any)
+	}
+	p.publish(publication{from: &document{id: crdt.DocumentID{2}}})
+	if pubs, _ := p.take(now, false); len(pubs) != 1 || pubs[0].from.id[0] != 2 {
+		t.Errorf("what goes is %v", pubs)
+	}
+	if pubs, _ := p.take(sealed.after, false); len(pubs) != 1 || pubs[0].n != 1 {
+		t.Errorf("what goes later is %v", pubs)
 	}
 }

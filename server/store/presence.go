@@ -72,9 +72,10 @@ type Presenting interface {
 	// them; zero: nobody does.
 	Counted() time.Time
 	// Publish replaces what this node has said of documents, and tells the others, all
-	// in one transaction: when it returns nil, whoever seals knows of it or fails. It
-	// sets Node and Seq of presences, and returns how far their documents had come: who
-	// did not know of it and sealed has done so by then. One goroutine calls it at a time.
+	// in one transaction. It leaves out documents that are being sealed just now, and
+	// returns how far the others had come: whoever seals one of these from then on knows
+	// of it or fails, and who did not know of it and sealed has done so by then. It sets
+	// their presences' Node and Seq. One goroutine calls it at a time.
 	Publish(ctx context.Context, presences []Presence, relayed []Relayed) (map[crdt.DocumentID]Version, error)
 	// Present returns the other nodes whose leases have not ended, and what they say of
 	// documents, as of one moment. With brief, Data is left out.

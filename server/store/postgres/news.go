@@ -88,10 +88,9 @@ func appendBytes(b, part []byte) []byte {
 }
 
 // presenceNotices returns the notifications of what a node publishes.
-func presenceNotices(node store.Node, presences []store.Presence) []string {
+func presenceNotices(node store.Node, presences []*store.Presence) []string {
 	w := noticeWriter{node: node}
-	for i := range presences {
-		p := &presences[i]
+	for _, p := range presences {
 		entry := binary.AppendUvarint(append([]byte{entryPresence}, p.Document[:]...), p.Seq)
 		switch {
 		case p.Data == nil:

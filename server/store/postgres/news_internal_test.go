@@ -77,14 +77,14 @@ func TestNoticesOfPresence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		node := store.Node{1, 2, 3}
 		sizes := rapid.SampledFrom([]int{-1, 0, 1, 300, 5700, 5800, 5801, 20_000})
-		var presences []store.Presence
+		var presences []*store.Presence
 		var relayed []store.Relayed
 		for i := range rapid.IntRange(0, 40).Draw(t, "presences") {
 			p := store.Presence{Document: docID(i), Node: node, Seq: uint64(i + 1)}
 			if size := sizes.Draw(t, "size"); size >= 0 {
 				p.Data = bytes.Repeat([]byte{byte(i)}, size)
 			}
-			presences = append(presences, p)
+			presences = append(presences, &p)
 		}
 		for i := range rapid.IntRange(0, 10).Draw(t, "relayed") {
 			relayed = append(relayed, store.Relayed{Document: docID(i), Data: make([]byte, max(0, sizes.Draw(t, "length")))})
@@ -126,7 +126,7 @@ func FuzzReadNotice(f *testing.F) {
 	w.add(appendNews(nil, docID(1), s, true))
 	w.add([]byte{entryRevoked})
 	f.Add(w.end()[0])
-	f.Add(presenceNotices(store.Node{1}, []store.Presence{{Document: docID(1), Seq: 3, Data: []byte("d")}, {Document: docID(2), Seq: 4}})[0])
+	f.Add(presenceNotices(store.Node{1}, []*store.Presence{{Document: docID(1), Seq: 3, Data: []byte("d")}, {Document: docID(2), Seq: 4}})[0])
 	f.Add(relayNotices(store.Node{1}, []store.Relayed{{Document: docID(1), Data: []byte("m")}})[0])
 	f.Add(base64.RawStdEncoding.EncodeToString([]byte{2, 0, 0, 0, 0, 0, 0, 0, 0}))
 	f.Add("not base64!")

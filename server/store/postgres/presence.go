@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	// Who publishes and who seals take a document's lock in the order of its number, the
-	// latter after the documents' rows.
-	sqlLockToPublish = "SELECT pg_advisory_xact_lock_shared(k) FROM unnest($1::bigint[]) k"
+	// Who publishes waits for no document that is being sealed, so that it does not keep
+	// others waiting, whose locks it has. Who seals takes locks in the order of their
+	// numbers, after the documents' rows.
+	sqlLockToPublish = "SELECT k FROM unnest($1::bigint[]) k WHERE pg_try_advisory_xact_lock_shared(k)"
 	sqlLockToSeal    = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) k"
 
 	// What was sent on a connection that was given up may be executed late. It does
@@ -193,30 +194,59 @@ func (b *Backend) Publish(ctx context.Context, presences []store.Presence, relay
 	return come, nil
 }
 
+// publish publishes of those documents that nobody seals just now: come gets them, and
+// no others. It reports false if the node has no lease.
 func (b *Backend) publish(ctx context.Context, presences []store.Presence, relayed []store.Relayed, come map[crdt.DocumentID]store.Version) (published bool, err error) {
+	free, err := b.lockToPublish(ctx, presences)
+	if err != nil {
+		return false, err
+	}
 	q := &pgx.Batch{}
-	q.Queue(sqlBegin)
-	published = len(presences) == 0
+	published = len(free) == 0
 	if !published {
-		b.queuePresences(q, presences, &published)
-		q.Queue(sqlVersions, idsOf(presences)).Query(func(rows pgx.Rows) error { return takeVersions(rows, come) })
+		b.queuePresences(q, free, &published)
+		q.Queue(sqlVersions, idsOf(free)).Query(func(rows pgx.Rows) error { return takeVersions(rows, come) })
 	}
 	if payloads := relayNotices(b.node, relayed); len(payloads) > 0 {
 		q.Queue(sqlNotify, b.channel(), payloads)
 	}
 	q.Queue(sqlCommit) // from here on, who seals knows of it
+	for _, p := range free {
+		come[p.Document] = store.Version{} // where nothing is stored
+	}
 	err = b.publishing.SendBatch(ctx, q).Close()
 	return published, err
 }
 
-func (b *Backend) queuePresences(q *pgx.Batch, presences []store.Presence, published *bool) {
-	var documents, gone, datas [][]byte
-	var seqs, keys []int64
-	first := b.seq.Add(uint64(len(presences))) - uint64(len(presences)) + 1
+// lockToPublish begins a transaction, and returns of which documents it may publish.
+func (b *Backend) lockToPublish(ctx context.Context, presences []store.Presence) (free []*store.Presence, err error) {
+	q := &pgx.Batch{}
+	q.Queue(sqlBegin)
+	var keys, locked []int64
 	for i := range presences {
-		p := &presences[i]
+		keys = append(keys, presenceLock(presences[i].Document))
+	}
+	if len(keys) > 0 {
+		slices.Sort(keys)
+		q.Queue(sqlLockToPublish, slices.Compact(keys)).Query(into(&locked, pgx.RowTo[int64]))
+	}
+	if err := b.publishing.SendBatch(ctx, q).Close(); err != nil {
+		return nil, err
+	}
+	for i := range presences {
+		if slices.Contains(locked, presenceLock(presences[i].Document)) {
+			free = append(free, &presences[i])
+		}
+	}
+	return free, nil
+}
+
+func (b *Backend) queuePresences(q *pgx.Batch, presences []*store.Presence, published *bool) {
+	var documents, gone, datas [][]byte
+	var seqs []int64
+	first := b.seq.Add(uint64(len(presences))) - uint64(len(presences)) + 1
+	for i, p := range presences {
 		p.Node, p.Seq = b.node, first+uint64(i)
-		keys = append(keys, presenceLock(p.Document))
 		if p.Data == nil {
 			gone = append(gone, p.Document[:])
 			continue
@@ -224,8 +254,6 @@ func (b *Backend) queuePresences(q *pgx.Batch, presences []store.Presence, publi
 		documents, seqs, datas = append(documents, p.Document[:]), append(seqs, int64(p.Seq)), append(datas, p.Data)
 	}
 	last := presences[len(presences)-1].Seq
-	slices.Sort(keys)
-	q.Queue(sqlLockToPublish, slices.Compact(keys))
 	q.Queue(sqlAdvance, b.node[:], last, first).Exec(func(tag pgconn.CommandTag) error {
 		*published = tag.RowsAffected() == 1
 		return nil
@@ -239,9 +267,9 @@ func (b *Backend) queuePresences(q *pgx.Batch, presences []store.Presence, publi
 	q.Queue(sqlTellPresence, b.node[:], last, b.channel(), presenceNotices(b.node, presences))
 }
 
-func idsOf(presences []store.Presence) (ids [][]byte) {
-	for i := range presences {
-		ids = append(ids, presences[i].Document[:])
+func idsOf(presences []*store.Presence) (ids [][]byte) {
+	for _, p := range presences {
+		ids = append(ids, p.Document[:])
 	}
 	return ids
 }

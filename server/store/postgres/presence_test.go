@@ -2,9 +2,13 @@ package postgres_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"parley/crdt"
 	"parley/server/store"
@@ -55,6 +59,50 @@ func TestFollowPresence(t *testing.T) {
 	if list, _, err := s.Present(t.Context(), []crdt.DocumentID{storetest.Document(2)}, false); err != nil || len(list) != 1 || !bytes.Equal(list[0].Data, make([]byte, 6000)) {
 		t.Errorf("the long one is %v, %v", list, err)
 	}
+}
+
+// TestPublishBesideASeal: a document that is being sealed is left out; what is said of
+// others is stored and told, at once, and so is what is relayed.
+func TestPublishBesideASeal(t *testing.T) {
+	url := pgtest.Shared(t).Schema(t)
+	s, other := open(t, url), open(t, url)
+	h := newHears()
+	other.Follow(h)
+	for _, s := range []*store.Store{s, other} {
+		storetest.MustBeat(t, s)
+	}
+	docs := []crdt.DocumentID{{1}, {2}}
+	first := storetest.MustPublish(t, s, store.Presence{Document: docs[0], Data: []byte("first")})
+	sealing, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sealing.Close(context.Background()) }()
+	for _, sql := range []string{"BEGIN", fmt.Sprintf("SELECT pg_advisory_xact_lock(('x%x')::bit(64)::bigint)", docs[0][:8])} {
+		if _, err := sealing.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := []store.Presence{{Document: docs[0], Data: []byte("left out")}, {Document: docs[1], Data: []byte("stored")}}
+	came := 0
+	for _, relayed := range []string{"beside", "alone"} {
+		come, err := s.Publish(t.Context(), list, []store.Relayed{{Document: docs[0], Data: []byte(relayed)}})
+		if _, stored := come[docs[1]]; err != nil || stored != (len(list) == 2) || len(come) != len(list)-1 {
+			t.Errorf("published of %v, %v", come, err)
+		}
+		if came++; len(list) == 2 {
+			storetest.MustBePresent(t, other, docs, first[0], list[1])
+			list = list[:1]
+		}
+		h.until(t, "what is relayed", func() bool { return len(h.relayed) == came })
+	}
+	if len(h.presences) != 2 || string(h.presences[1].Data) != "stored" {
+		t.Errorf("told of %v", h.presences)
+	}
+	if _, err := sealing.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	storetest.MustPublish(t, s, list...)
 }
 
 // TestPresenceAfterACrash: a crash of the database forgets who is present, and the
