@@ -87,7 +87,7 @@ func waitStored(ctx context.Context, stored <-chan error) error {
 		}
 		return nil
 	case <-ctx.Done():
-		return newProblem(http.StatusServiceUnavailable, codeNotStored, "the disk does not take what was sent: try again later")
+		return newProblem(http.StatusServiceUnavailable, codeNotStored, "this cannot be stored now, and may be later: look how the transaction is before you try again")
 	}
 }
 

@@ -141,13 +141,25 @@ func (s *Server) takeBack(r *http.Request) (store.Revocation, error) {
 	}
 	revocation.By = who.User
 	stored := make(chan error, 1)
-	s.store.Append(store.Batch{Revocation: &revocation, Done: func(err error) { stored <- err }})
+	s.store.Append(store.Batch{Revocation: &revocation, Done: func(err error) {
+		if err == nil { // the commit point: from here on it is in force
+			s.revoked.add(revocation)
+		}
+		stored <- err
+	}})
 	ctx, cancel := context.WithTimeout(r.Context(), storeWithin)
 	defer cancel()
-	if err := waitStored(ctx, stored); err != nil {
+	switch err := waitStored(ctx, stored); {
+	case err != nil && ctx.Err() != nil:
+		go func() { // ends with the store at the latest
+			if <-stored == nil {
+				s.closeRevoked(revocation)
+			}
+		}()
+		return revocation, newProblem(http.StatusServiceUnavailable, codeNotStored, "the revocation cannot be stored now, and is in force as soon as it can be: look at /v1/revocations before you try again")
+	case err != nil:
 		return revocation, newProblem(http.StatusServiceUnavailable, codeNotStored, "the revocation could not be stored: try again")
 	}
-	s.revoked.add(revocation) // the commit point was before: from here on it is in force
 	s.log.Info("revoked", "users", revocation.User != "", "token", revocation.Token != "")
 	s.closeRevoked(revocation)
 	return revocation, nil
