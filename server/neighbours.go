@@ -89,7 +89,7 @@ func (n *neighbours) beat(ctx context.Context) error {
 	}
 	n.good = began
 	n.cut.Store(false)
-	if b.Fresh && n.alive != nil {
+	if b.Fresh && n.alive != nil || b.Forgotten {
 		n.spare = began.Add(leaseFor) // the others' beats are to come
 		n.unsure.Store(n.srv.moment() + int64(leaseFor))
 		for _, id := range n.srv.docs.ids() {

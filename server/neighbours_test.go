@@ -329,6 +329,7 @@ func TestNeighboursAndTheDatabase(t *testing.T) {
 	pg := pgtest.Start(t, pgtest.Options{})
 	t.Run("away", func(t *testing.T) { testNeighboursWithoutTheDatabase(t, pg) })
 	t.Run("crashes", func(t *testing.T) { testNeighboursWhenItForgets(t, pg) })
+	t.Run("crashed", func(t *testing.T) { testNeighbourStartsWhenItForgot(t, pg) })
 }
 
 // testNeighboursWithoutTheDatabase: while it is away, each server tells of its own, and
@@ -381,6 +382,62 @@ func testNeighboursWhenItForgets(t *testing.T, pg *pgtest.Server) {
 	steady(t, here["alice"], from, "bob")
 	if roster := here["alice"].Roster(); !are("alice", "bob")(roster) {
 		t.Errorf("it stands so: %+v", roster)
+	}
+}
+
+// testNeighbourStartsWhenItForgot: a server that starts after a crash of the database, and
+// takes people over, agrees to nothing without those who are connected elsewhere and of
+// whom it has not heard yet.
+func testNeighbourStartsWhenItForgot(t *testing.T, pg *pgtest.Server) {
+	t.Cleanup(server.Leases(1500*time.Millisecond, 4500*time.Millisecond))
+	ctx := deadline(t)
+	opt := server.Options{Identify: server.DevIdentity}
+	n := startNodes(t, pg.Database(t), 1, opt)
+	here := sharedSale(ctx, n, "", map[string]int{"alice": 0, "bob": 0, "carol": 0})
+	check(t, here["alice"].Doc.Acknowledged(ctx, here["alice"].Doc.Heads()[0]))
+	pg.Kill(t)
+	time.Sleep(time.Second) // so that it does not look again at once
+	check(t, pg.Restart())
+	n = append(n, startNodes(t, n[0].pg, 1, opt)...)
+	for _, user := range []string{"alice", "carol"} {
+		here[user].CloseNow()
+		here[user].URL = n[1].url
+		n[1].back(ctx, here[user])
+	}
+	for _, user := range []string{"alice", "carol"} {
+		must(here[user].Ready(ctx))
+	}
+	must(here["alice"].AwaitRoster(ctx, "bob", func(roster *presence.Roster) bool { return servertest.In(roster, "bob") != nil }))
+	must(here["bob"].Ready(ctx))
+	must(servertest.AwaitTold[*presence.Resolved](ctx, here["carol"]))
+	for _, s := range n[1].transaction("GET", salePath, "", 200).Resolutions {
+		if !slices.Equal(s.Parties, []string{"alice", "bob", "carol"}) {
+			t.Errorf("agreed are %v", s.Parties)
+		}
+	}
+}
+
+// TestALoneServerAgreesAtOnce: with no other server over its database, one that starts
+// need not wait to know that.
+func TestALoneServerAgreesAtOnce(t *testing.T) {
+	ctx := deadline(t)
+	url := pgtest.Shared(t).Schema(t)
+	opt := server.Options{Identify: server.DevIdentity}
+	n := startNodes(t, url, 1, opt)
+	n[0].agreedSale(ctx, "", "alice", "bob")
+	n[0].down()
+	began := time.Now()
+	n = startNodes(t, url, 1, opt)
+	here := make(map[string]*servertest.Party)
+	for _, user := range []string{"alice", "bob"} {
+		here[user] = n[0].enter(ctx, "sale", servertest.Visitor{User: user})
+	}
+	for _, p := range here {
+		must(p.AwaitRoster(ctx, "both", are("alice", "bob")))
+	}
+	n[0].agree(ctx, here)
+	if after := time.Since(began); after > 3*time.Second {
+		t.Errorf("agreed after %v", after)
 	}
 }
 

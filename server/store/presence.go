@@ -42,6 +42,10 @@ type Beat struct {
 	// Fresh says that nothing is there of what this node has published: it is the
 	// first beat, or the lease had ended, or the database has forgotten.
 	Fresh bool
+	// Forgotten, in a fresh beat, says that the database has forgotten what all nodes had
+	// published, and that not longer ago than a lease lasts: others may live, and have
+	// to say again who is there.
+	Forgotten bool
 }
 
 // Living is a node whose lease has not ended.

@@ -57,6 +57,8 @@ const (
 	sqlForgo  = "DELETE FROM presence" + sqlIfAdvanced + " AND node = $1"
 	sqlLeased = "INSERT INTO node (id, begun, expires) SELECT $1, $2, least($3::timestamptz, clock_timestamp() + $4::interval)" + sqlIfAdvanced +
 		" ON CONFLICT (id) DO UPDATE SET begun = excluded.begun, expires = excluded.expires"
+	sqlRemember = "INSERT INTO memory (id, since) VALUES (1, clock_timestamp()) ON CONFLICT DO NOTHING"
+	sqlForgot   = "SELECT since > clock_timestamp() - $1::interval FROM memory"
 )
 
 // lease is what a node knows of its own. Who beats owns it.
@@ -85,7 +87,7 @@ func (b *Backend) Beat(ctx context.Context, length time.Duration) (beat store.Be
 	}
 	ended, err := b.prolong(ctx, length, &beat.Nodes)
 	if beat.Fresh = ended || !b.lease.begun; err == nil && beat.Fresh {
-		err = b.begin(ctx, length)
+		beat.Forgotten, err = b.begin(ctx, length)
 	}
 	if err != nil {
 		b.beating.discard()
@@ -147,8 +149,9 @@ func (b *Backend) prolong(ctx context.Context, length time.Duration, nodes *[]st
 // beginning.
 var errLate = errors.New("something was published meanwhile")
 
-// begin begins a lease.
-func (b *Backend) begin(ctx context.Context, length time.Duration) error {
+// begin begins a lease, and reports whether the database has forgotten everything not
+// longer than that ago.
+func (b *Backend) begin(ctx context.Context, length time.Duration) (forgot bool, err error) {
 	b.lease.begun = false
 	seq := b.seq.Add(1)
 	ends := b.ends(length)
@@ -161,17 +164,19 @@ func (b *Backend) begin(ctx context.Context, length time.Duration) error {
 	})
 	q.Queue(sqlForgo, b.node[:], seq)
 	q.Queue(sqlLeased, b.node[:], seq, ends, length)
+	q.Queue(sqlRemember)
+	q.Queue(sqlForgot, length).QueryRow(func(row pgx.Row) error { return row.Scan(&forgot) })
 	q.Queue(sqlNotify, b.channel(), []string{begunNotice(b.node)})
 	q.Queue(sqlCommit)
 	if err := b.beating.SendBatch(ctx, q).Close(); err != nil {
-		return err
+		return false, err
 	}
 	if !began {
-		return errLate
+		return false, errLate
 	}
 	b.lease.begun = true
 	b.begun.Store(seq)
-	return nil
+	return forgot, nil
 }
 
 // Publish implements [store.Presenting].

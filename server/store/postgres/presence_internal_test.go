@@ -64,7 +64,7 @@ func TestLatePublication(t *testing.T) {
 	if err := late.beating.ready(t.Context(), late.config); err != nil {
 		t.Fatal(err)
 	}
-	if err := late.begin(t.Context(), time.Minute); !errors.Is(err, errLate) {
+	if _, err := late.begin(t.Context(), time.Minute); !errors.Is(err, errLate) {
 		t.Errorf("a lease began late: %v", err)
 	}
 	mustSee(t, other, doc, "new")

@@ -140,9 +140,16 @@ func TestPresenceAfterACrash(t *testing.T) {
 		t.Error("a connection has outlived the database")
 	}
 	for _, s := range []*store.Store{s, other} {
-		if b := storetest.MustBeat(t, s); !b.Fresh {
-			t.Error("what was published is said to be there")
+		if b := storetest.MustBeat(t, s); !b.Fresh || !b.Forgotten {
+			t.Errorf("the first beat after it hears %+v", b)
 		}
 	}
 	storetest.MustBePresent(t, other, docs, storetest.MustPublish(t, s, old...)...)
+	if b := storetest.MustBeat(t, open(t, url)); !b.Forgotten {
+		t.Error("who begins now does not know that others may have to say again who is there")
+	}
+	time.Sleep(10 * time.Millisecond)
+	if b, err := open(t, url).Beat(t.Context(), 10*time.Millisecond); err != nil || !b.Fresh || b.Forgotten {
+		t.Errorf("long after it: %+v, %v", b, err)
+	}
 }

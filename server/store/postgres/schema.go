@@ -129,6 +129,14 @@ var migrations = []string{
 		PRIMARY KEY (document, node)
 	) WITH (fillfactor = 50);
 	CREATE INDEX presence_node ON presence (node);`,
+
+	// That the row of memory is missing says that the database has forgotten all that is
+	// unlogged. Nodes that run while this is made do not make it again.
+	`CREATE UNLOGGED TABLE memory (
+		id    int         PRIMARY KEY CHECK (id = 1),
+		since timestamptz NOT NULL -- what was published before it is forgotten
+	);
+	INSERT INTO memory SELECT 1, CASE WHEN EXISTS (SELECT FROM document) THEN clock_timestamp() ELSE '-infinity' END;`,
 }
 
 // migrationLock is the advisory lock under which one process at a time looks at the

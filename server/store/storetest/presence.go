@@ -75,7 +75,7 @@ func testPresence(t *testing.T, p Place) {
 		t.Errorf("published before the first beat: %v", err)
 	}
 	for i := range s {
-		if b := MustBeat(t, s[i]); !b.Fresh || len(b.Nodes) != i {
+		if b := MustBeat(t, s[i]); !b.Fresh || b.Forgotten || len(b.Nodes) != i {
 			t.Errorf("the first beat hears %+v", b)
 		}
 	}
