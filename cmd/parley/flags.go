@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -157,7 +159,34 @@ func (f *clientFlags) unreachable(err error) error {
 	if errors.As(err, &r) {
 		return &codedError{exitRefused, r}
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		if why := f.notReady(); why != "" {
+			return fmt.Errorf("no answer from %s in %v; it says of itself: %s", f.Server, f.Timeout, why)
+		}
+	}
 	return fmt.Errorf("no answer from %s (%s): is parley serve running there? --replica DIR lets you work offline", f.Server, reason(err))
+}
+
+// notReady is what a server that answers nothing else says of itself, "" if it is
+// well or says nothing.
+func (f *clientFlags) notReady() string {
+	const within, most = 2 * time.Second, 500
+	u, err := url.Parse(f.Server)
+	if err != nil {
+		return "" // Validate has seen to it
+	}
+	u.Scheme, u.Path, u.RawQuery = strings.Replace(u.Scheme, "ws", "http", 1), "/readyz", ""
+	asking := http.Client{Timeout: within}
+	resp, err := asking.Get(u.String())
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+		return ""
+	}
+	return strings.TrimSpace(plain(string(text)))
 }
 
 // reason is the inmost cause of an error of the network, in few words.

@@ -38,7 +38,8 @@ func (c *joinCmd) follow(ctx context.Context, io streams, id transaction.ID, cl 
 				fmt.Fprintln(io.out, lapseText(l, v.Fields))
 			}
 		}
-		for _, l := range append(followLines(id, v), peopleLines(v.Roster, shown)...) {
+		lines := slices.Concat(followLines(id, v), stallLines(v, shown), peopleLines(v, shown))
+		for _, l := range lines {
 			if shown[l[0]] == l[1] {
 				continue
 			}
@@ -96,6 +97,19 @@ func followLines(id transaction.ID, v client.View) [][2]string {
 		lines = append(lines, [2]string{name, plain(name) + ": " + picksText(s.Fields[name])})
 	}
 	return lines
+}
+
+// stallLines says that the server ceases to save, and, if that is in shown, that it
+// saves again.
+func stallLines(v client.View, shown map[string]string) [][2]string {
+	const subject = " stall"
+	switch _, told := shown[subject]; {
+	case v.Stalled():
+		return [][2]string{{subject, "the server cannot save now: it keeps what it is sent, and stores it when it can"}}
+	case told && v.Status.State == client.Online:
+		return [][2]string{{subject, "the server saves again"}}
+	}
+	return nil
 }
 
 func connectionLine(v client.View) string {

@@ -114,13 +114,14 @@ const subjectPerson = " person "
 
 // peopleLines says who is here, and who was in shown and is no more, each with
 // its subject; and how it stands.
-func peopleLines(r *presence.Roster, shown map[string]string) [][2]string {
+func peopleLines(v client.View, shown map[string]string) [][2]string {
+	r := v.Roster
 	if r == nil {
 		return nil
 	}
 	var lines [][2]string
 	for _, p := range r.Participants {
-		lines = append(lines, [2]string{subjectPerson + p.User, personLine(p)})
+		lines = append(lines, [2]string{subjectPerson + p.User, personLine(p, v.Synced.Pending > 0)})
 	}
 	for subject := range shown {
 		if user, ok := strings.CutPrefix(subject, subjectPerson); ok && indexOf(r, user) < 0 {
@@ -131,7 +132,9 @@ func peopleLines(r *presence.Roster, shown map[string]string) [][2]string {
 	return append(lines, [2]string{" standing", standing(r, "")})
 }
 
-func personLine(p presence.Participant) string {
+// personLine is about one participant. behind says that something was picked here
+// which the server does not have: what they are ready for is without it.
+func personLine(p presence.Participant, behind bool) string {
 	who := plain(p.User)
 	if p.Role != transaction.Party {
 		who += " (" + string(p.Role) + ")"
@@ -139,6 +142,8 @@ func personLine(p presence.Participant) string {
 	switch {
 	case p.State == presence.Reconnecting:
 		return who + " is reconnecting"
+	case p.Ready && behind:
+		return who + " is ready before this"
 	case p.Ready:
 		return who + " is ready"
 	}
@@ -151,6 +156,7 @@ type jsonPeople struct {
 	Participants []jsonPerson `json:"participants"`
 	Needed       []string     `json:"needed"`       // of whom so many must be ready as quorumNeeded says
 	Needs        int          `json:"quorumNeeded"` // what follows from parties and quorum
+	Stalled      bool         `json:"stalled"`      // nothing gets to the server's disk at the moment
 	Lapses       []jsonLapse  `json:"lapses"`
 }
 
@@ -185,7 +191,7 @@ func jsonPeopleOf(v client.View) *jsonPeople {
 	if v.Roster == nil {
 		return all
 	}
-	all.Needed, all.Needs = listed(v.Roster.Needed), v.Roster.Quorum
+	all.Needed, all.Needs, all.Stalled = listed(v.Roster.Needed), v.Roster.Quorum, v.Stalled()
 	for _, p := range v.Roster.Participants {
 		person := jsonPerson{
 			User: p.User, Name: p.Name, Role: p.Role, State: p.State, Connections: p.Connections,

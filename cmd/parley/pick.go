@@ -133,7 +133,7 @@ func (f *clientFlags) edit(io streams, tx txArg, did, field string, do func(cont
 	if err := f.tell(io, c, did, field, h, unsaved == nil); err != nil {
 		return err
 	}
-	return f.unsaved(unsaved)
+	return f.unsaved(c.View(), unsaved)
 }
 
 // tell prints what was done.
@@ -155,12 +155,24 @@ func (f *clientFlags) tell(io streams, c *client.Client, did, field string, h cr
 }
 
 // unsaved is how a command ends whose change is not on the server.
-func (f *clientFlags) unsaved(err error) error {
+func (f *clientFlags) unsaved(v client.View, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case f.Replica == "":
-		return fmt.Errorf("the server did not say in %v that it has the change (%s): look with parley show, and pick again if it is not there", f.Timeout, reason(err))
+	case v.Stalled() && f.Replica == "":
+		return errors.New("the server cannot save now: it was sent the change, and stores it when it can, unless it ends before; look with parley show then")
+	case v.Stalled():
+		return &codedError{exitUnsaved, errors.New("the server cannot save now: it was sent the change, and stores it when it can; it is kept in the replica too, and the next command with this --replica makes sure")}
 	}
-	return &codedError{exitUnsaved, errors.New("not on the server yet: it is kept in the replica, and the next command with this --replica brings it there")}
+	why := ""
+	if !f.Offline {
+		why = f.notReady()
+	}
+	if why != "" {
+		why = ", which says of itself: " + why
+	}
+	if f.Replica == "" {
+		return fmt.Errorf("the server did not say in %v that it has the change (%s)%s: look with parley show, and pick again if it is not there", f.Timeout, reason(err), why)
+	}
+	return &codedError{exitUnsaved, fmt.Errorf("not on the server yet%s: it is kept in the replica, and the next command with this --replica brings it there", why)}
 }

@@ -79,7 +79,7 @@ func (c *readyCmd) Run(io streams) (err error) {
 		}
 	}
 	if err := cl.Ready(asking, heads); err != nil {
-		return c.notReady(ctx, io, v, heads, err)
+		return c.notReady(ctx, io, cl, heads, err)
 	}
 	if !c.JSON {
 		text := "you are ready for this"
@@ -104,13 +104,15 @@ func (c *readyCmd) heads(cl *client.Client, v client.View) ([]crdt.Hash, error) 
 }
 
 // notReady ends the command whose confirmation was refused.
-func (c *readyCmd) notReady(ctx context.Context, io streams, v client.View, heads []crdt.Hash, err error) error {
+func (c *readyCmd) notReady(ctx context.Context, io streams, cl *client.Client, heads []crdt.Hash, err error) error {
 	var refusal *client.NotReadyError
 	switch {
+	case !errors.As(err, &refusal) && cl.View().Stalled():
+		return c.interrupted(ctx, errors.New("the server cannot save now, and takes note of nobody who waits for a change to be saved: you are not ready"))
 	case !errors.As(err, &refusal):
 		return c.interrupted(ctx, fmt.Errorf("the server did not take note in %v (%s): you are not ready", c.Timeout, reason(err)))
 	case refusal.Code == client.CodeLapsed:
-		return c.lapsed(io, v, heads, client.Lapse{User: "you", Because: *refusal.Because})
+		return c.lapsed(io, cl.View(), heads, client.Lapse{User: "you", Because: *refusal.Because})
 	case refusal.Code == presence.CodeNotAParty:
 		return refused(refusal.Message)
 	}
@@ -209,7 +211,7 @@ func (c *readyCmd) withdraw(cl *client.Client, heads []crdt.Hash) (*presence.Res
 
 // tellOthers prints what is new about who is here and how it stands.
 func tellOthers(io streams, user string, v client.View, shown map[string]string) {
-	lines := append([][2]string{{" connection", v.Status.State.String()}}, peopleLines(v.Roster, shown)...)
+	lines := append([][2]string{{" connection", v.Status.State.String()}}, peopleLines(v, shown)...)
 	for _, l := range lines {
 		if was, known := shown[l[0]]; was == l[1] || !known && l[1] == client.Online.String() || l[0] == subjectPerson+user {
 			shown[l[0]] = l[1]

@@ -110,6 +110,8 @@ func (m *screen) failed(err error) {
 	case errors.As(err, &notReady) && notReady.Code == client.CodeLapsed: // noted as a lapse
 	case errors.As(err, &notReady):
 		m.note = "you are not ready: " + plain(notReady.Message)
+	case errors.Is(err, context.DeadlineExceeded) && m.view.Stalled():
+		m.note = "the server cannot save now: you are not ready"
 	case errors.Is(err, context.DeadlineExceeded):
 		m.note = "the server did not answer: you are not ready"
 	case err != nil:
@@ -280,7 +282,7 @@ func (m *screen) toggleReady() tea.Cmd {
 // amReady reports whether the user is, by whatever connection. Without one of ours
 // the roster is how it was, and what counts is what we will say.
 func (m *screen) amReady() bool {
-	if m.view.Ready != nil || m.view.Status.State != client.Online {
+	if m.view.Ready != nil || m.view.TakenBack || m.view.Status.State != client.Online {
 		return m.view.Ready != nil
 	}
 	return isReady(m.view.Roster, m.user)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -266,6 +267,49 @@ func TestUnreadyWhileAway(t *testing.T) {
 	}
 }
 
+// Who takes it back and is shown ready still, by a server that cannot tell it yet,
+// sees both, and may change their mind.
+func TestUnreadyNotTold(t *testing.T) {
+	d, v := &done{}, present(aView(), true)
+	v.Heads, v.Ready, v.TakenBack = []crdt.Hash{{0xab}}, nil, true
+	m := aScreen(d, v)
+	if text := ansi.Strip(m.text()); !strings.Contains(text, "you not ready (not told yet)") || !strings.Contains(text, "y ready") {
+		t.Errorf("the screen shows\n%s", text)
+	}
+	press(m, "y")
+	if want := []string{"ready ab" + strings.Repeat("0", 62)}; !slices.Equal(d.did, want) {
+		t.Errorf("did %q, want %q", d.did, want)
+	}
+}
+
+// TestReadyBefore: what others, and oneself, are ready for is without what is not saved.
+func TestReadyBefore(t *testing.T) {
+	v := present(aView(), true)
+	v.Synced.Pending = 1
+	if text := ansi.Strip(aScreen(&done{}, v).text()); !strings.Contains(text, "you ready before this") {
+		t.Errorf("the screen shows\n%s", text)
+	}
+	v.Status.State = client.Online
+	lines := peopleLines(v, nil)
+	if !slices.ContainsFunc(lines, func(l [2]string) bool { return l[1] == "alice is ready before this" }) {
+		t.Errorf("lines %q", lines)
+	}
+}
+
+// TestStallLines says what began and what is over, once.
+func TestStallLines(t *testing.T) {
+	v, shown := present(aView(), false), map[string]string{}
+	for _, stalled := range []bool{false, true, true, false} {
+		v.Roster.Stalled = stalled
+		for _, l := range stallLines(v, shown) {
+			shown[l[0]] = l[1]
+		}
+	}
+	if !slices.Equal(slices.Collect(maps.Values(shown)), []string{"the server saves again"}) {
+		t.Errorf("shown %q", shown)
+	}
+}
+
 // Whose own change undid it reads so.
 func TestOwnLapse(t *testing.T) {
 	v := aView()
@@ -290,6 +334,11 @@ func TestReadyWithoutAConnection(t *testing.T) {
 	d.err = context.DeadlineExceeded
 	if m.Update(do()); m.note != "the server did not answer: you are not ready" {
 		t.Errorf("in the end: %q", m.note)
+	}
+	v.Status, v.Roster = client.Status{State: client.Online}, &presence.Roster{Stalled: true}
+	m.Update(viewMsg(v))
+	if m.Update(do()); m.note != "the server cannot save now: you are not ready" {
+		t.Errorf("of a server that cannot save: %q", m.note)
 	}
 }
 

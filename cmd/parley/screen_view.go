@@ -112,7 +112,7 @@ func (m *screen) connection() (string, lipgloss.Style) {
 		switch {
 		case v.Status.Unavailable:
 			return "online, no such transaction there · " + saved, red
-		case v.Roster != nil && v.Roster.Stalled:
+		case v.Stalled():
 			return "online, the server cannot save now · " + saved, red
 		case !v.Synced.Current:
 			return "online, catching up · " + saved, yellow
@@ -173,7 +173,7 @@ func (m *screen) person(p presence.Participant) string {
 	switch {
 	case p.State == presence.Reconnecting || m.view.Status.State != client.Online:
 		sign, style = "○", faint
-	case p.Ready:
+	case p.Ready && m.view.Synced.Pending == 0 && !(p.User == m.user && m.view.TakenBack):
 		style = green
 	}
 	text := sign + " " + m.who(p.User)
@@ -183,6 +183,10 @@ func (m *screen) person(p presence.Participant) string {
 	switch {
 	case p.State == presence.Reconnecting:
 		text += " reconnecting"
+	case p.User == m.user && m.view.TakenBack:
+		text += " not ready (not told yet)"
+	case p.Ready && m.view.Synced.Pending > 0:
+		text += " ready before this"
 	case p.Ready:
 		text += " ready"
 	case p.Focus != "" && p.User != m.user:

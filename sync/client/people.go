@@ -65,7 +65,11 @@ func (p *people) next() []byte {
 func (p *people) show(v *View) {
 	v.Roster = p.roster
 	v.Lapses, v.Resolutions = slices.Clone(p.lapses), slices.Clone(p.resolutions)
-	v.Ready = nil
+	v.Ready, v.TakenBack = nil, false
+	if p.taken && p.roster != nil {
+		me, here := p.me()
+		v.TakenBack = here && me.Ready
+	}
 	if p.ready.confirmed {
 		v.Ready = p.ready.heads
 	}

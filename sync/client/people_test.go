@@ -412,3 +412,39 @@ func TestALostLapse(t *testing.T) {
 		t.Errorf("ready for %v, lapses %+v", v.Ready, v.Lapses)
 	}
 }
+
+// Who took it back sees that the server shows them ready still.
+func TestTakenBackAndNotTold(t *testing.T) {
+	srv := startServer(t)
+	alice := deal(t, srv, "alice")[0]
+	put(t, alice, "price")
+	ready(t, alice, same(t, alice))
+	isReady(t, alice, "alice")
+	check(t, alice.post(func(k *keeper) { // as Unready, to a server that cannot tell it
+		k.people.ready.end(errTakenBack)
+		k.people.taken, k.dirty = true, true
+	}))
+	if v := alice.View(); !v.TakenBack || v.Ready != nil {
+		t.Errorf("taken back: %t, ready for %v", v.TakenBack, v.Ready)
+	}
+	check(t, alice.Unready(t.Context()))
+	until(t, alice, "that the server knows", func(v View) bool { p, _ := here(v, "alice"); return !v.TakenBack && !p.Ready })
+}
+
+// A server that cannot save keeps changes that it shows nobody: what is stale for
+// them is told as that.
+func TestStaleWhileStalled(t *testing.T) {
+	srv := startServer(t)
+	alice := deal(t, srv, "alice")[0]
+	for stalled, want := range map[bool]string{false: "look at it", true: stalledMessage} {
+		done := make(chan error, 1)
+		check(t, alice.post(func(k *keeper) {
+			k.people.roster, k.dirty = &presence.Roster{Stalled: stalled}, true
+			k.people.ready = readiness{heads: []crdt.Hash{{1}}, waiters: []chan error{done}}
+			k.refusedMessage(&presence.Rejected{Of: "ready", Heads: []crdt.Hash{{1}}, Code: presence.CodeStale, Message: "look at it"})
+		}))
+		if err := <-done; err.Error() != want || alice.View().Stalled() != stalled {
+			t.Errorf("stalled %t: %v", stalled, err)
+		}
+	}
+}

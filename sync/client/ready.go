@@ -17,6 +17,10 @@ const CodeLapsed crdt.Code = "lapsed"
 // errTakenBack ends a Ready that Unready or another Ready has overtaken.
 var errTakenBack = errors.New("it was taken back before the server had taken note of it")
 
+// stalledMessage is said of what is stale because the server keeps changes that it
+// shows to nobody before they are on its disk.
+const stalledMessage = "the server cannot save now, and has changes that it shows nobody before it has: confirm when it saves again"
+
 // NotReadyError is why somebody is not ready: the server refused it with one of
 // presence's codes, or it lapsed at once.
 type NotReadyError struct {
@@ -249,5 +253,9 @@ func (k *keeper) refusedMessage(m *presence.Rejected) {
 		r.asked = false
 		return
 	}
-	r.end(&NotReadyError{Code: m.Code, Message: m.Message, Fields: m.Fields})
+	message := m.Message
+	if m.Code == presence.CodeStale && k.people.roster != nil && k.people.roster.Stalled {
+		message = stalledMessage
+	}
+	r.end(&NotReadyError{Code: m.Code, Message: message, Fields: m.Fields})
 }

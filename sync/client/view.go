@@ -28,6 +28,9 @@ type View struct {
 	// Ready is what the user has confirmed and the server has taken note of, and
 	// what is restored after a lost connection if nothing has changed; nil: nothing.
 	Ready []crdt.Hash
+	// TakenBack: the user took back what was confirmed, and the server, which shows
+	// them ready still, has not heard of it or cannot tell it yet.
+	TakenBack bool
 	// Lapses are the confirmations, anybody's, that changes undid since the client
 	// was opened, oldest first, the newest 100.
 	Lapses []Lapse
@@ -37,6 +40,12 @@ type View struct {
 	// Rejections are the changes that the server refused since the client was
 	// opened, oldest first, the newest 100.
 	Rejections []Rejection
+}
+
+// Stalled reports whether the server has said that nothing gets to its disk at the
+// moment: what it is sent it keeps, and stores and acknowledges when it can.
+func (v View) Stalled() bool {
+	return v.Status.State == Online && v.Roster != nil && v.Roster.Stalled
 }
 
 // Synced says what the server has of ours, and we of its.
