@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -77,6 +78,16 @@ func signingKey(dir, storageID string) (*audit.Key, error) {
 		return nil, fmt.Errorf("write the public key: %w", err)
 	}
 	return key, nil
+}
+
+// warnOfKey logs that the key is no secret on this machine. A group may read it:
+// that is how containers get their secrets.
+func warnOfKey(dir string, log *slog.Logger) {
+	path := filepath.Join(dir, keyFile)
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().Perm()&0o007 != 0 {
+		log.Warn("every user of this machine can read the key that the server signs with: chmod o-rwx it", "file", path, "mode", info.Mode().Perm())
+	}
 }
 
 func exists(path string) bool {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,5 +30,23 @@ func TestSigningKey(t *testing.T) {
 	}
 	if exists(filepath.Join(dir, keyFile)) {
 		t.Error("another key was made")
+	}
+}
+
+// TestWarnOfKey: of a key that is a secret no more the log says so.
+func TestWarnOfKey(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := signingKey(dir, "0123456789"); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o600: false, 0o440: false, 0o604: true, 0o644: true} {
+		if err := os.Chmod(filepath.Join(dir, keyFile), mode); err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		warnOfKey(dir, slog.New(slog.NewTextHandler(&log, nil)))
+		if got := strings.Contains(log.String(), "chmod o-rwx"); got != want {
+			t.Errorf("mode %v: logged %q", mode, log.String())
+		}
 	}
 }

@@ -76,6 +76,22 @@ func TestServeFromPostgres(t *testing.T) {
 	}
 }
 
+// TestAnyKeyOnAnEmptyDatabase: the first server brings a key that was made elsewhere.
+func TestAnyKeyOnAnEmptyDatabase(t *testing.T) {
+	made, dir := t.TempDir(), t.TempDir()
+	p := serve(t, made)
+	check(t, p.end(os.Interrupt))
+	for _, name := range []string{keyFile, publicFile} {
+		text, err := os.ReadFile(filepath.Join(made, name))
+		check(t, err)
+		check(t, os.WriteFile(filepath.Join(dir, name), text, 0o604))
+	}
+	p = serve(t, dir, "--store", pgtest.Shared(t).Schema(t))
+	if log := p.output(); !strings.Contains(log, "can read the key") {
+		t.Errorf("of a key that everybody can read it logged %s", log)
+	}
+}
+
 // TestServeWaitsForItsDatabase: a machine's services start in any order.
 func TestServeWaitsForItsDatabase(t *testing.T) {
 	pg := pgtest.Start(t, pgtest.Options{})

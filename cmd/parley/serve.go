@@ -217,6 +217,7 @@ func (c *serveCmd) serve(ctx context.Context, stop func(), log *slog.Logger, st 
 	if err != nil {
 		return err
 	}
+	warnOfKey(c.Data, log)
 	refreshing, forget := context.WithCancel(context.Background())
 	defer forget()
 	identify, err := c.identify(refreshing, log)
