@@ -17,10 +17,11 @@ type migrateCmd struct {
 
 // Help is shown by kong under the command's one line.
 func (*migrateCmd) Help() string {
-	return `No server may run on the folder, nor on the database. All that is copied is read
-again and compared. The database must be empty, or hold what an interrupted run
-has copied: run it again then. The folder stays as it is; never run a server on
-both. It still holds the key that the server signs with: keep it as --data.
+	return `The server of the folder must be stopped, and none takes the database before this
+is done. All that is copied is read again and compared. The database must be
+empty, or hold what was copied from this folder: after an interruption run it
+again. What is in the folder stays as it is, with the key that the server signs
+with: keep it as --data, start servers with --store, and never one without.
 
 Exit codes: 0 done, 1 it did not work, 2 the command line is wrong, or the
 database holds something else, 11 the folder is damaged, 130 interrupted.`
