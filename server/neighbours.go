@@ -33,7 +33,10 @@ type neighbours struct {
 	wake chan struct{} // capacity 1: a beat is wanted now
 
 	cut    atomic.Bool  // this one has no lease, and all others are silent to it
-	unsure atomic.Int64 // until when the others may have to say again who is there, as Server.moment
+	unsure atomic.Int64 // until when the others may have to say again who is there, as Server.moment; 0: they need not
+	// lease is this one's, as Store.Lease, once unsure and the documents are told of how it
+	// began: who reads it first knows of that.
+	lease atomic.Uint64
 
 	// owned by who beats
 	alive map[store.Node]struct{}
@@ -89,6 +92,10 @@ func (n *neighbours) beat(ctx context.Context) error {
 	}
 	n.good = began
 	n.cut.Store(false)
+	if until := n.unsure.Load(); until != 0 && n.srv.moment() >= until {
+		n.unsure.Store(0)
+		signal(n.srv.nodes.compare) // what was spared
+	}
 	if b.Fresh && n.alive != nil || b.Forgotten {
 		n.spare = began.Add(leaseFor) // the others' beats are to come
 		n.unsure.Store(n.srv.moment() + int64(leaseFor))
@@ -96,6 +103,7 @@ func (n *neighbours) beat(ctx context.Context) error {
 			n.srv.docs.tell(id, &session.ForgottenInput{})
 		}
 	}
+	n.lease.Store(n.srv.store.Lease())
 	n.look(b.Nodes, began)
 	return nil
 }
@@ -120,6 +128,13 @@ func (n *neighbours) look(nodes []store.Node, now time.Time) {
 	}
 	n.alive = alive
 	n.srv.others.Store(int64(len(alive)))
+}
+
+// areAll reports whether nobody lives but these, of whom the store was asked just now.
+// Before this node knows that the database has forgotten, its own lease is not there.
+func (n *neighbours) areAll(nodes []store.Living) bool {
+	own := store.Living{Node: n.srv.store.Node(), Begun: n.lease.Load()}
+	return slices.Contains(nodes, own) && n.srv.moment() >= n.unsure.Load()
 }
 
 func (n *neighbours) silence(node store.Node) {
@@ -253,7 +268,7 @@ func (d *document) look() {
 		d.srv.log.Debug("who is present on other servers is not known", "document", d.id, "err", err)
 		return
 	}
-	gone := d.machine.Elsewhere()
+	gone, all := d.machine.Elsewhere(), d.srv.neighbours.areAll(nodes)
 	for _, p := range list {
 		delete(gone, presence.Node(p.Node))
 		d.stepWith(elsewhere(p))
@@ -262,7 +277,7 @@ func (d *document) look() {
 		saysNothing := func(n store.Living) bool { return n.Node == store.Node(node) && n.Begun <= seq }
 		if slices.ContainsFunc(nodes, saysNothing) {
 			d.stepWith(&session.ElsewhereInput{Node: node}) // any more
-		} else {
+		} else if all {
 			d.stepWith(&session.SilentInput{Node: node}) // or it has not said all again yet
 		}
 	}

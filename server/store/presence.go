@@ -81,8 +81,8 @@ type Presenting interface {
 	// of it or fails, and who did not know of it and sealed has done so by then. It sets
 	// their presences' Node and Seq. One goroutine calls it at a time.
 	Publish(ctx context.Context, presences []Presence, relayed []Relayed) (map[crdt.DocumentID]Version, error)
-	// Present returns the other nodes whose leases have not ended, and what they say of
-	// documents, as of one moment. With brief, Data is left out.
+	// Present returns the nodes whose leases have not ended, this one among them, and what
+	// the others say of documents, as of one moment. With brief, Data is left out.
 	Present(ctx context.Context, docs []crdt.DocumentID, brief bool) ([]Presence, []Living, error)
 }
 

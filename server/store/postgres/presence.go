@@ -34,10 +34,10 @@ const (
 	sqlDropPresence = "DELETE FROM presence" + sqlIfAdvanced + " AND node = $1 AND document = ANY($3::bytea[])"
 	sqlTellPresence = "SELECT pg_notify($3, payload) FROM unnest($4::text[]) payload" + sqlIfAdvanced
 
-	// The nodes that live, each with what it says, or once if it says nothing.
+	// The nodes that live, each with what it says, or once if it says nothing; and this one.
 	sqlPresent = `SELECT n.id, n.begun, p.document, coalesce(p.seq, 0), CASE WHEN $3 THEN '' ELSE p.data END
-		FROM node n LEFT JOIN presence p ON p.node = n.id AND p.document = ANY($1::bytea[])
-		WHERE n.id <> $2 AND n.expires > clock_timestamp()`
+		FROM node n LEFT JOIN presence p ON p.node = n.id AND p.node <> $2 AND p.document = ANY($1::bytea[])
+		WHERE n.expires > clock_timestamp()`
 
 	sqlLease = "SELECT coalesce(max(begun), 0) FROM node WHERE id = $1 AND expires > clock_timestamp()"
 
