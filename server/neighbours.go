@@ -22,8 +22,9 @@ var (
 	// taken for dead.
 	leaseFor = 6 * time.Second
 	// sealWithin is how long after its lease a server waits until it takes for certain
-	// that nobody counts on it: who looked in the last moment is writing still.
-	sealWithin = 2 * time.Second
+	// that nobody counts on it: who looked in the last moment is writing still, but not
+	// for longer than that.
+	sealWithin = store.SealWithin
 )
 
 // neighbours are the other servers of the same store that live, by their leases. It

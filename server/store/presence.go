@@ -35,6 +35,11 @@ const MaxRelayed = 5800
 // takes a lock.
 const PublishedAtOnce = 256
 
+// SealWithin is how long after it was looked who is present a resolution that relies on
+// that may get stored. If it would take longer it is not stored at all, but for the time
+// that the disk takes for the commit itself.
+const SealWithin = 2 * time.Second
+
 // Beat is what a node hears when it prolongs its lease.
 type Beat struct {
 	// Nodes are the others whose leases have not ended.

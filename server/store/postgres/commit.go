@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -67,6 +68,8 @@ type plan struct {
 	stored  found
 	present map[crdt.DocumentID]map[store.Node]uint64 // in documents that are to be sealed, by other nodes
 	lease   uint64                                    // this node's, if any is to be sealed; 0: it has none
+	looked  time.Time                                 // a moment before that was read; zero: it was not
+	slow    bool                                      // none is sealed this time, because that took too long
 
 	changes     []row
 	settings    []setting
@@ -116,6 +119,7 @@ func (b *Backend) Commit(batches []*store.Batch) (done store.Committed, err erro
 		return done, nil
 	}
 	err = b.transaction(func(ctx context.Context) error { return b.commit(ctx, p) })
+	b.slow = !p.looked.IsZero() && isSlow(err)
 	if err != nil {
 		return done, err
 	}
@@ -399,6 +403,15 @@ func (b *Backend) write(ctx context.Context, p *plan) error {
 	p.queueMoves(q)
 	if payloads := p.notices(b.node); len(payloads) > 0 { // they are heard with the commit, or not at all
 		q.Queue(sqlNotify, b.channel(), payloads)
+	}
+	if !p.looked.IsZero() { // what comes so late as to be counted on by nobody is not stored
+		if err := b.writer.SendBatch(ctx, q).Close(); err != nil {
+			return err
+		}
+		if time.Since(p.looked) > sealTime {
+			return store.Passing(errSlow)
+		}
+		q = &pgx.Batch{}
 	}
 	ended := ""
 	q.Queue(sqlCommit) // the commit point: after it, what was added is on disk

@@ -62,6 +62,7 @@ type Backend struct {
 	// owned by the committer
 	writer link
 	known  map[crdt.DocumentID]struct{}
+	slow   bool // the last transaction that sealed took too long
 
 	// owned by who publishes
 	publishing link

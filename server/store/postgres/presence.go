@@ -34,6 +34,9 @@ const (
 	sqlDropPresence = "DELETE FROM presence" + sqlIfAdvanced + " AND node = $1 AND document = ANY($3::bytea[])"
 	sqlTellPresence = "SELECT pg_notify($3, payload) FROM unnest($4::text[]) payload" + sqlIfAdvanced
 
+	// No statement of who seals takes longer, nor does it wait longer for the next.
+	sqlSealInTime = "SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)"
+
 	// The nodes that live, each with what it says, or once if it says nothing; and this one.
 	sqlPresent = `SELECT n.id, n.begun, p.document, coalesce(p.seq, 0), CASE WHEN $3 THEN '' ELSE p.data END
 		FROM node n LEFT JOIN presence p ON p.node = n.id AND p.node <> $2 AND p.document = ANY($1::bytea[])
@@ -321,6 +324,21 @@ func takePresences(rows pgx.Rows, take func(of store.Living, p store.Presence, s
 	return err
 }
 
+const (
+	// sealTime is how long it may take from looking who is present to asking for the
+	// commit, and sealPause how long the database waits for that: together less than
+	// [store.SealWithin].
+	sealTime  = time.Second
+	sealPause = 500 * time.Millisecond
+)
+
+// errSlow says that a transaction that seals took too long.
+var errSlow = errors.New("to seal took too long after it was looked who is present")
+
+// isSlow reports whether that is why a transaction failed. The next one seals nothing
+// that relies on others, so that all else gets stored.
+func isSlow(err error) bool { return errors.Is(err, errSlow) || isState(err, "57014", "25P03") }
+
 // meet looks who is present in documents that are to be sealed. Nobody publishes of
 // them from here until the commit.
 func (b *Backend) meet(ctx context.Context, p *plan) error {
@@ -339,8 +357,13 @@ func (b *Backend) meet(ctx context.Context, p *plan) error {
 	if len(keys) == 0 {
 		return nil
 	}
+	if p.slow = b.slow; p.slow {
+		return nil
+	}
 	slices.Sort(keys)
+	p.looked = time.Now()
 	q := &pgx.Batch{}
+	q.Queue(sqlSealInTime, fmt.Sprint(sealTime.Milliseconds()), fmt.Sprint(sealPause.Milliseconds()))
 	q.Queue(sqlLockToSeal, slices.Compact(keys))
 	q.Queue(sqlLease, b.node[:]).QueryRow(func(row pgx.Row) error { return row.Scan(&p.lease) })
 	q.Queue(sqlPresent, ids, b.node[:], true).Query(func(rows pgx.Rows) error {
@@ -359,6 +382,8 @@ func (p *plan) rely(batch *store.Batch) error {
 	switch {
 	case batch.Resolution == nil || batch.Relies == nil:
 		return nil
+	case p.slow:
+		return fmt.Errorf("%w: %w", store.ErrPresence, errSlow)
 	case p.lease == 0:
 		return fmt.Errorf("%w: %w", store.ErrPresence, store.ErrNoLease)
 	case p.lease != batch.Lease: // meanwhile people here may have been told what nobody else knew

@@ -105,6 +105,42 @@ func TestPublishBesideASeal(t *testing.T) {
 	storetest.MustPublish(t, s, list...)
 }
 
+// TestSlowSeal: a resolution that relies on others is not stored if that takes long,
+// by one statement or by several; what was to be stored with it is.
+func TestSlowSeal(t *testing.T) {
+	pg := pgtest.Shared(t)
+	for name, slow := range map[string]map[string]string{
+		"one statement": {"resolution": "3"},
+		"several":       {"resolution": "0.7", "document": "0.7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := pg.Schema(t)
+			s := open(t, url)
+			storetest.MustBeat(t, s)
+			storetest.MustPut(t, s, storetest.Document(1), storetest.Changes(0, 1)...)
+			for table, seconds := range slow {
+				pg.Exec(t, url, fmt.Sprintf("CREATE FUNCTION slow_%[1]s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(%[2]s); RETURN NEW; END $$", table, seconds))
+				pg.Exec(t, url, fmt.Sprintf("CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON %[1]s FOR EACH ROW EXECUTE FUNCTION slow_%[1]s()", table))
+			}
+			held, done := make(chan struct{}), make(chan error, 2)
+			s.Append(store.Batch{Done: func(error) { <-held }}) // what follows goes together
+			s.Append(store.Batch{Document: storetest.Document(1), Base: &store.Version{Changes: 1}, Relies: map[store.Node]uint64{}, Lease: s.Lease(), Resolution: storetest.Resolution(0, 1, "r"), Done: func(err error) { done <- err }})
+			s.Append(store.Batch{Document: storetest.Document(2), Base: &store.Version{}, Changes: storetest.Changes(0, 1), Done: func(err error) { done <- err }})
+			close(held)
+			if sealed, beside := <-done, <-done; !errors.Is(sealed, store.ErrPresence) || beside != nil {
+				t.Errorf("sealed: %v, beside it: %v", sealed, beside)
+			}
+			storetest.MustHaveResolved(t, s, storetest.Document(1))
+			for table := range slow {
+				pg.Exec(t, url, "DROP TRIGGER slow ON "+table)
+			}
+			if err := storetest.Append(s, store.Batch{Document: storetest.Document(1), Base: &store.Version{Changes: 1}, Relies: map[store.Node]uint64{}, Lease: s.Lease(), Resolution: storetest.Resolution(0, 1, "r")}); err != nil {
+				t.Errorf("it is fast again, and does not seal: %v", err)
+			}
+		})
+	}
+}
+
 // TestPresenceAfterACrash: a crash of the database forgets who is present, and the
 // next beat says so. Until it is back nobody is promised more than was.
 func TestPresenceAfterACrash(t *testing.T) {
