@@ -20,6 +20,9 @@ const (
 	// listenCheck is after how much silence the connection is asked for a sign of life,
 	// and how long that may take.
 	listenCheck = 5 * time.Second
+	// unreadEvery is the least time between two comparisons because of what this version
+	// cannot read: a later one may send a lot of it.
+	unreadEvery = time.Second
 )
 
 // channel is the one on which the nodes of this store tell each other.
@@ -73,21 +76,48 @@ func (b *Backend) listenOnce(ctx context.Context, f store.Follower, again bool) 
 		b.opt.Logger.Info("the other servers are heard again")
 	}
 	f.Missed() // all before this
+	var u unread
 	for {
-		n, err := wait(ctx, c)
-		switch {
-		case err != nil:
+		n, err := wait(ctx, c, u.within())
+		if err != nil {
 			return true, err
-		case n != "":
-			b.tell(f, n)
+		}
+		if n != "" && b.tell(f, n) != nil {
+			u.any = true
+		}
+		if u.isDue(time.Now()) {
+			f.Missed()
 		}
 	}
 }
 
-// wait returns the next notification, "" if there was none for a while and the
+// unread is what was told that this version cannot read.
+type unread struct {
+	any  bool
+	next time.Time // not before this is compared because of it
+}
+
+// within is how long to wait at most for the next notification.
+func (u *unread) within() time.Duration {
+	if u.any {
+		return min(max(time.Until(u.next), 0), listenCheck)
+	}
+	return listenCheck
+}
+
+// isDue reports whether it is to be compared now, and takes it for done.
+func (u *unread) isDue(now time.Time) bool {
+	if !u.any || now.Before(u.next) {
+		return false
+	}
+	u.any, u.next = false, now.Add(unreadEvery)
+	return true
+}
+
+// wait returns the next notification, "" if there was none for so long and the
 // connection lives.
-func wait(ctx context.Context, c *pgx.Conn) (payload string, err error) {
-	waiting, cancel := context.WithTimeout(ctx, listenCheck)
+func wait(ctx context.Context, c *pgx.Conn, within time.Duration) (payload string, err error) {
+	waiting, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	n, err := c.WaitForNotification(waiting)
 	switch {
@@ -101,14 +131,11 @@ func wait(ctx context.Context, c *pgx.Conn) (payload string, err error) {
 	return "", c.Ping(checking)
 }
 
-func (b *Backend) tell(f store.Follower, payload string) {
+// tell tells what a notification says, if it can be read.
+func (b *Backend) tell(f store.Follower, payload string) error {
 	n, err := readNotice(payload)
-	switch {
-	case err != nil:
-		f.Missed()
-		return
-	case n.node == b.node:
-		return
+	if err != nil || n.node == b.node {
+		return err
 	}
 	for _, news := range n.news {
 		f.News(news)
@@ -125,6 +152,7 @@ func (b *Backend) tell(f store.Follower, payload string) {
 	if n.begun {
 		f.Missed()
 	}
+	return nil
 }
 
 // Versions implements [store.Following].

@@ -118,6 +118,34 @@ func TestFollow(t *testing.T) {
 	h.until(t, "that something was not understood", func() bool { return h.missed == 3 })
 }
 
+// TestUnreadNotifications: of a lot that a later version tells, the first has everything
+// compared at once, and all that follows within a second once more.
+func TestUnreadNotifications(t *testing.T) {
+	pg := pgtest.Shared(t)
+	url := pg.Schema(t)
+	s, other := open(t, url), open(t, url)
+	h := newHears()
+	s.Follow(h)
+	h.until(t, "that it began", func() bool { return h.missed == 1 })
+	began := time.Now()
+	for range 3 {
+		pg.Exec(t, url, `SELECT pg_notify('parley_'||left(value, 8), 'from a later version '||n) FROM meta, generate_series(1, 20) n WHERE name = 'storage-id'`)
+	}
+	h.until(t, "of the first", func() bool { return h.missed == 2 })
+	storetest.MustPut(t, other, storetest.Document(1), storetest.Changes(0, 1)...)
+	h.until(t, "of what can be read", func() bool { return len(h.news) == 1 })
+	h.until(t, "of the rest", func() bool { return h.missed == 3 })
+	if after := time.Since(began); after < time.Second {
+		t.Errorf("the rest was compared after %v", after)
+	}
+	time.Sleep(1200 * time.Millisecond)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.missed != 3 {
+		t.Errorf("compared %d times", h.missed)
+	}
+}
+
 // TestOneCommitNotifiesOnce: what many documents get in one commit is told in few
 // notifications.
 func TestOneCommitNotifiesOnce(t *testing.T) {
