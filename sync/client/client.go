@@ -62,7 +62,7 @@ func Open(ctx context.Context, opt Options) (*Client, error) {
 	}
 	c := &Client{
 		opt: opt, log: opt.Logger, document: opt.Transaction.Document(),
-		peer:     wire.PeerID("parley-client-" + uuid.NewString()),
+		peer:     newPeerID(),
 		session:  wire.SessionID(uuid.NewString()),
 		requests: make(chan request), wake: make(chan struct{}, 1), retry: make(chan struct{}, 1),
 		quit: make(chan struct{}), kept: make(chan struct{}),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"parley/crdt"
@@ -55,12 +56,12 @@ func (c *Client) try(ctx context.Context) attempt {
 	defer conn.CloseNow()
 	server, err := c.join(ctx, conn)
 	if err != nil {
-		err = closeError(err)
+		err = c.closeError(err)
 		c.noteRefusal(token, err)
 		return attempt{err: fmt.Errorf("join: %w", err)}
 	}
 	joined := time.Now()
-	err = closeError(c.converse(ctx, conn, server))
+	err = c.closeError(c.converse(ctx, conn, server))
 	c.noteRefusal(token, err)
 	return attempt{joined: true, lasted: time.Since(joined), err: err}
 }
@@ -88,9 +89,15 @@ func (c *Client) noteRefusal(token string, err error) {
 }
 
 // closeError finds what the server said when it closed.
-func closeError(err error) error {
+func (c *Client) closeError(err error) error {
 	var closed websocket.CloseError
-	if !errors.As(err, &closed) || !stops(closed.Code) {
+	if !errors.As(err, &closed) {
+		return err
+	}
+	if closed.Code == closeReplaced {
+		c.peer = newPeerID()
+	}
+	if !stops(closed.Code) {
 		return err
 	}
 	return &RefusedError{Code: int(closed.Code), Reason: closed.Reason}
@@ -98,8 +105,17 @@ func closeError(err error) error {
 
 // stops says whether a close code says that trying again unchanged cannot work.
 // The ranges are those of the server (sync/session, CloseCode): 4400 to 4499
-// stop; all others, among them 4500 to 4599, 1001 and 1013, may pass.
-func stops(code websocket.StatusCode) bool { return code >= 4400 && code <= 4499 }
+// stop; all others, among them 4500 to 4599, 1001 and 1013, may pass. So does one
+// that is about the peer id, for the next try has another.
+func stops(code websocket.StatusCode) bool {
+	return code >= 4400 && code <= 4499 && code != closeReplaced
+}
+
+// closeReplaced (sync/session, CloseReplaced) says that our peer id has joined on a newer
+// connection. Nobody else has it: it was one that we gave up, of which the server heard late.
+const closeReplaced websocket.StatusCode = 4409
+
+func newPeerID() wire.PeerID { return wire.PeerID("parley-client-" + uuid.NewString()) }
 
 // join introduces us and waits for the server's answer.
 func (c *Client) join(ctx context.Context, conn Conn) (wire.PeerID, error) {

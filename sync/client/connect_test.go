@@ -59,7 +59,7 @@ func TestReconnectAtOnceWhenAsked(t *testing.T) {
 
 func TestCloseCodes(t *testing.T) {
 	for code, stops := range map[websocket.StatusCode]bool{
-		1000: false, 1001: false, 1006: false, 1013: false, 4399: false, 4400: true, 4409: true, 4499: true, 4500: false, 4529: false,
+		1000: false, 1001: false, 1006: false, 1013: false, 4399: false, 4400: true, 4409: false, 4499: true, 4500: false, 4529: false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			srv := newFakeServer(t)
@@ -82,7 +82,9 @@ func TestCloseCodes(t *testing.T) {
 				t.Errorf("code %d: %d tries", code, tries)
 			}
 			c.Reconnect() // works after a refusal too
-			srv.accept()
+			if again := srv.accept(); (again.peer != conn.peer) != (code == 4409) {
+				t.Errorf("code %d: %s joins, and then %s", code, conn.peer, again.peer)
+			}
 			closeNow(t, c)
 		})
 	}
