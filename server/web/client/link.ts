@@ -22,6 +22,9 @@ const open = 1 // WebSocket.OPEN
 
 const unauthorized = 4401
 const tokenExpired = 4501
+// The peer id has joined on a newer connection. Nobody else has ours: it was a connection
+// that was given up, of which the server heard late.
+const replaced = 4409
 
 /** A token that is no good, for a reason that asking again may end. */
 interface Refusal {
@@ -29,7 +32,8 @@ interface Refusal {
 }
 
 export interface LinkOptions {
-  readonly peerId: string
+  /** peerId is asked at each connect, and after onReplaced is another. */
+  readonly peerId: () => string
   /** token is asked before each connect. */
   readonly token: () => Promise<string | undefined>
   /** Whether another call of token may give another one. */
@@ -44,6 +48,7 @@ export interface LinkOptions {
   readonly onJoined: (serverId: string) => void
   readonly onFrame: (frame: Frame) => void
   readonly onLost: () => void
+  readonly onReplaced: () => void
 }
 
 const idle: Omit<Connection, "unavailable"> = { state: "connecting", nextTry: null, tries: 0, reason: null, code: null }
@@ -125,7 +130,7 @@ export class Link {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.send({ type: "leave", senderId: this.#options.peerId })
+    this.send({ type: "leave", senderId: this.#options.peerId() })
     this.#letGo()
     this.#set({ ...idle, state: "offline" })
   }
@@ -167,7 +172,7 @@ export class Link {
       if (!current()) return
       this.send({
         type: "join",
-        senderId: this.#options.peerId,
+        senderId: this.#options.peerId(),
         peerMetadata: { isEphemeral: true },
         supportedProtocolVersions: ["1"],
       })
@@ -205,7 +210,8 @@ export class Link {
     const why = this.#lastError ?? (reason || "the connection was lost")
     this.#options.log("disconnected", code, why)
     const final = code === 1000 || code === 1009 || (code >= 4400 && code <= 4499)
-    if (!final) return this.#lost(why, code, code === tokenExpired && this.#options.freshTokens)
+    if (code === replaced) this.#options.onReplaced()
+    if (!final || code === replaced) return this.#lost(why, code, code === tokenExpired && this.#options.freshTokens)
     if (code === unauthorized && this.#options.freshTokens) {
       this.#refusal = { token }
       return this.#lost(why, code)

@@ -64,6 +64,8 @@ interface QueuedEdit {
   reject(why: unknown): void
 }
 
+const newPeerId = () => `parley-web-${uuid()}`
+
 class OpenTransaction implements Transaction {
   readonly id: string
   readonly url: string
@@ -92,7 +94,7 @@ class OpenTransaction implements Transaction {
   #serverId: string | undefined
   #sync: A.SyncState | undefined // of this connection
   #serverHeads: readonly string[] | undefined // as it said on this connection
-  #peerId = `parley-web-${uuid()}`
+  #peerId = newPeerId()
   #session = uuid()
   #said = 0
   #pinged = new Map<number, number>()
@@ -360,7 +362,8 @@ class OpenTransaction implements Transaction {
   #newLink(server: string): Link {
     const url = urlFor(server, this.#options)
     return new Link({
-      peerId: this.#peerId,
+      peerId: () => this.#peerId,
+      onReplaced: () => (this.#peerId = newPeerId()),
       token: () => this.#tokenOfOurs(),
       freshTokens: typeof this.#options.token === "function",
       url,

@@ -14,6 +14,7 @@ class Socket {
   bufferedAmount = 0
   onopen = () => {}
   onmessage: (event: { data: unknown }) => void = () => {}
+  onclose: (event: { code: number; reason: string }) => void = () => {}
   constructor(readonly url: string) {
     Socket.newest = this
   }
@@ -30,10 +31,11 @@ class Socket {
 async function connect(t: TestContext, token: () => Promise<string | undefined> = async () => undefined) {
   mock.timers.enable({ apis: ["setTimeout", "Date"] })
   t.after(() => mock.timers.reset())
-  const seen = { pings: 0, status: {} as Omit<Connection, "unavailable"> }
+  const seen = { pings: 0, replaced: 0, status: {} as Omit<Connection, "unavailable"> }
   const link = new Link({
-    peerId: "us", token, freshTokens: false, url: () => "ws://server", WebSocket: Socket as never, log: () => {},
+    peerId: () => "us", token, freshTokens: false, url: () => "ws://server", WebSocket: Socket as never, log: () => {},
     ping: () => seen.pings++, onStatus: status => (seen.status = status), onJoined: () => {}, onFrame: () => {}, onLost: () => {},
+    onReplaced: () => seen.replaced++,
   })
   t.after(() => link.close())
   link.start()
@@ -44,6 +46,14 @@ async function connect(t: TestContext, token: () => Promise<string | undefined> 
 const settle = () => new Promise(resolve => setImmediate(resolve))
 const welcome = { type: "peer", senderId: "server" }
 const pong = { type: "ephemeral", senderId: "server" }
+
+test("who was replaced by an older try of its own tries again, as another peer", async t => {
+  const { seen, socket } = await connect(t)
+  socket.say(welcome)
+  socket.onclose({ code: 4409, reason: "this peer id has joined on a newer connection" })
+  assert.equal(seen.replaced, 1)
+  assert.equal(seen.status.state, "reconnecting")
+})
 
 test("a server that goes silent is given up within 30 s", async t => {
   const { seen, socket } = await connect(t)
