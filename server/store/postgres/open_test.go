@@ -335,7 +335,7 @@ func TestUpgrade(t *testing.T) {
 	url := pg.Schema(t)
 	older := open(t, url)
 	storetest.MustPut(t, older, storetest.Document(1), storetest.Changes(0, 2)...)
-	pg.Exec(t, url, "DROP TABLE node, publisher, presence; UPDATE meta SET value = '1' WHERE name = 'schema'")
+	pg.Exec(t, url, "DROP TABLE node, publisher, presence, memory; UPDATE meta SET value = '1' WHERE name = 'schema'")
 	s := open(t, url)
 	storetest.MustBeat(t, s)
 	storetest.MustPublish(t, s, store.Presence{Document: storetest.Document(1), Data: []byte("p")})
