@@ -527,6 +527,7 @@ func (d *document) seal(s session.Seal) {
 	r := s.Resolution
 	d.srv.docs.pin(d)
 	n := d.ask()
+	lease := d.srv.neighbours.lease.Load() // before it is looked whether the others are known under it
 	if s.Relies != nil && d.srv.moment() < d.srv.neighbours.unsure.Load() { // the database has forgotten who is there
 		refused := posted{settled: &settled{n: n, sealed: &r, err: store.ErrPresence}}
 		d.postLater(refused, sealAgain)
@@ -544,7 +545,7 @@ func (d *document) seal(s session.Seal) {
 	base, pause := d.base(upTo), d.sealPause()
 	d.came.Resolutions++
 	d.srv.store.Append(store.Batch{
-		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Relies: relies(s.Relies), Lease: d.srv.store.Lease(), Chain: d.chain,
+		Document: d.id, Base: base, Resolution: &store.Resolution{Heads: r.Heads, Data: data}, Relies: relies(s.Relies), Lease: lease, Chain: d.chain,
 		Done: func(err error) { // the commit point: after it the parties have agreed
 			p := posted{settled: &settled{n: n, upTo: upTo, sealed: &r, err: err}}
 			if errors.Is(err, store.ErrPresence) {
