@@ -527,7 +527,7 @@ func (d *document) seal(s session.Seal) {
 	r := s.Resolution
 	d.srv.docs.pin(d)
 	n := d.ask()
-	lease := d.srv.neighbours.lease.Load() // before it is looked whether the others are known under it
+	lease := d.srv.neighbours.lease.Load()                                  // before it is looked whether the others are known under it
 	if s.Relies != nil && d.srv.moment() < d.srv.neighbours.unsure.Load() { // the database has forgotten who is there
 		refused := posted{settled: &settled{n: n, sealed: &r, err: store.ErrPresence}}
 		d.postLater(refused, sealAgain)
