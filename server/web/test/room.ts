@@ -54,8 +54,8 @@ export function join(t: TestContext, server: Server, id: string, user: string, o
   return opened
 }
 
-/** until waits for a state of which check is true. */
-export function until(transaction: Transaction, what: string, check: (state: State) => unknown): Promise<State> {
+/** until waits for a state of which check is true, which may look at others' too. */
+export function until(transaction: Transaction, what: string, check: (state: State) => unknown, others: Transaction[] = []): Promise<State> {
   return new Promise((resolve, reject) => {
     const look = () => {
       const state = transaction.getState()
@@ -64,7 +64,8 @@ export function until(transaction: Transaction, what: string, check: (state: Sta
       clearTimeout(timer)
       resolve(state)
     }
-    const stop = transaction.subscribe(look)
+    const stops = [transaction, ...others].map(t => t.subscribe(look))
+    const stop = () => stops.forEach(stop => stop())
     const timer = setTimeout(() => {
       stop()
       reject(new Error(`not within ${patience} ms: ${what}; ${JSON.stringify(transaction.getState())}`))
@@ -82,7 +83,7 @@ export const arrived = (...people: Transaction[]) =>
 export const agreed = async (...people: Transaction[]): Promise<void> => {
   const heads = () => people.map(p => p.getState().heads.join())
   await Promise.all(
-    people.map(person => until(person, "all show the same", s => s.saved && new Set(heads()).size === 1))
+    people.map(person => until(person, "all show the same", s => s.saved && new Set(heads()).size === 1, people))
   )
   if (new Set(heads()).size !== 1) await agreed(...people)
 }
