@@ -128,8 +128,11 @@ test("the slider goes through the history and back", async t => {
   const [alice, bob] = await stage.two(t, id)
   await alice.pick("price", "398,500")
   await bob.sees("price", "398,500", "Alice")
+  const length = () => Number(document.querySelector("input[type=range]")?.max ?? 0)
+  const before = await alice.page.evaluate(length)
   await bob.pick("price", "412,000")
   await alice.sees("price", "412,000", "Bob")
+  while ((await alice.page.evaluate(length)) <= before) await alice.page.waitForTimeout(20) // the history follows what is shown
   await alice.page.focus("input[type=range]")
   await alice.page.keyboard.press("ArrowLeft")
   await alice.says("As it was")
