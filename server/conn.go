@@ -276,7 +276,7 @@ func (c *conn) deliver(ev session.Deliver) bool {
 }
 
 func (c *conn) tripPosted(trip time.Duration) posted {
-	return posted{measured: &session.MeasuredInput{Conn: c.id, RoundTrip: trip}}
+	return posted{own: &session.MeasuredInput{Conn: c.id, RoundTrip: trip}}
 }
 
 // measured tells the documents of a round trip time, if it is news to them.

@@ -85,11 +85,9 @@ type posted struct {
 	writable  *conn
 	settled   *settled
 	compacted *compacted
-	ask       func() // runs between steps, and may use the machine
-	measured  *session.MeasuredInput
-	own       session.Input // of the server's
+	ask       func()        // runs between steps, and may use the machine
+	own       session.Input // of the server's, or of another node's, rather than of a client's
 	news      *store.News   // of another node
-	node      session.Input // what another node says, or what is said of it
 	yield     int           // another node asks so often to let its changes pass
 	look      bool          // who is present on other nodes may be another
 	stored    *stored       // what was published
@@ -233,8 +231,8 @@ func (d *document) apply(p *posted) (unpin int) {
 	case p.news != nil:
 		d.hear(p.news)
 		return 1
-	case p.node != nil:
-		d.hearOf(p.node)
+	case p.own != nil:
+		d.hearOf(p.own)
 		return 1
 	case p.yield > 0:
 		d.yield(p.yield)
@@ -244,12 +242,6 @@ func (d *document) apply(p *posted) (unpin int) {
 		return 1
 	case p.stored != nil:
 		d.takeStored(p.stored)
-		return 1
-	case p.measured != nil:
-		d.stepWith(p.measured)
-		return 1
-	case p.own != nil:
-		d.stepWith(p.own)
 		return 1
 	case p.rest:
 		d.rest()
@@ -527,7 +519,8 @@ func (d *document) seal(s session.Seal) {
 	r := s.Resolution
 	d.srv.docs.pin(d)
 	n := d.ask()
-	lease := d.srv.neighbours.lease.Load()                                  // before it is looked whether the others are known under it
+	// Read before it is looked whether the others are known under it.
+	lease := d.srv.neighbours.lease.Load()
 	if s.Relies != nil && d.srv.moment() < d.srv.neighbours.unsure.Load() { // the database has forgotten who is there
 		refused := posted{settled: &settled{n: n, sealed: &r, err: store.ErrPresence}}
 		d.postLater(refused, sealAgain)

@@ -100,9 +100,7 @@ func (n *neighbours) beat(ctx context.Context) error {
 	if b.Fresh && n.alive != nil || b.Forgotten {
 		n.spare = began.Add(leaseFor) // the others' beats are to come
 		n.unsure.Store(n.srv.moment() + int64(leaseFor))
-		for _, id := range n.srv.docs.ids() {
-			n.srv.docs.tell(id, &session.ForgottenInput{})
-		}
+		n.srv.docs.tellAll(&session.ForgottenInput{})
 	}
 	n.lease.Store(n.srv.store.Lease())
 	n.look(b.Nodes, began)
@@ -140,16 +138,14 @@ func (n *neighbours) areAll(nodes []store.Living) bool {
 
 func (n *neighbours) silence(node store.Node) {
 	n.srv.log.Info("another server is not heard of any more", "node", hex.EncodeToString(node[:]))
-	for _, id := range n.srv.docs.ids() {
-		n.srv.docs.tell(id, &session.SilentInput{Node: presence.Node(node)})
-	}
+	n.srv.docs.tellAll(&session.SilentInput{Node: presence.Node(node)})
 }
 
 // tell posts what other nodes say, or what is said of them, to a document that is in
 // memory.
 func (r *registry) tell(id crdt.DocumentID, in session.Input) {
 	if d := r.pinIfOpen(id); d != nil {
-		d.post(posted{node: in})
+		d.post(posted{own: in})
 	}
 }
 
@@ -207,7 +203,7 @@ func (n *nodes) Relayed(m store.Relayed) {
 		n.srv.counters.relayedDropped.Add(1)
 	case d != nil:
 		n.srv.counters.relayedReceived.Add(1)
-		d.post(posted{node: &session.RelayedInput{Data: m.Data}})
+		d.post(posted{own: &session.RelayedInput{Data: m.Data}})
 	}
 }
 

@@ -251,15 +251,13 @@ func (p *publisher) giveUp(now time.Time) {
 		return
 	}
 	if !was { // those that wait for a resolution, and have nothing to publish before
-		for _, id := range p.srv.docs.ids() {
-			p.srv.docs.tell(id, &session.PublishedInput{N: math.MaxUint64, Unstored: true})
-		}
+		p.srv.docs.tellAll(&session.PublishedInput{N: math.MaxUint64, Unstored: true})
 	}
 	for id, pub := range p.waiting {
 		if !pub.unstored {
 			pub.unstored = true
 			p.waiting[id] = pub
-			p.srv.docs.postIfOpen(pub.from, posted{node: &session.PublishedInput{N: pub.n, Unstored: true}})
+			p.srv.docs.postIfOpen(pub.from, posted{own: &session.PublishedInput{N: pub.n, Unstored: true}})
 		}
 	}
 }

@@ -98,7 +98,7 @@ func (r *registry) sweep(idle time.Time, quiet int64) int {
 	return len(evict) + len(rest)
 }
 
-// tellAll posts something of the server's own to all documents.
+// tellAll posts to all documents what no client says.
 func (r *registry) tellAll(in session.Input) {
 	r.mu.Lock()
 	all := slices.Collect(maps.Values(r.docs))

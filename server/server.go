@@ -95,11 +95,7 @@ func New(st *store.Store, opt Options) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.stopped.Go(func() { s.beat(ctx) })
-	s.store.OnStall(func(stalled bool) {
-		if stalled { // its end is noted at the next beat, if it lasts
-			s.noteStall()
-		}
-	})
+	s.store.OnStall(s.noteStall) // its end is noted at a beat
 	s.follow(ctx)
 	if len(opt.CompactCommand) > 0 {
 		s.compactor = compact.New(compact.Options{Command: opt.CompactCommand, Logger: opt.Logger})

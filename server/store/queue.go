@@ -62,7 +62,7 @@ type queue struct {
 	ended   bool     // nothing more is taken out
 	rest    bool     // memory is to be given back when nothing waits
 	stall   *StalledError
-	onStall func(bool) // nil: nobody hears
+	onStall func() // of the beginning of a stall; nil: nobody hears
 	counts  Stats
 }
 
@@ -282,7 +282,7 @@ func (q *queue) stallFor(reason error, now time.Time) (first bool) {
 	hear := q.onStall
 	q.mu.Unlock()
 	if first && hear != nil {
-		hear(true)
+		hear()
 	}
 	return first
 }
@@ -290,16 +290,13 @@ func (q *queue) stallFor(reason error, now time.Time) (first bool) {
 // recovered ends a stall and returns it; nil if there was none.
 func (q *queue) recovered() *StalledError {
 	q.mu.Lock()
-	was, hear := q.stall, q.onStall
+	defer q.mu.Unlock()
+	was := q.stall
 	q.stall = nil
-	q.mu.Unlock()
-	if was != nil && hear != nil {
-		hear(false)
-	}
 	return was
 }
 
-func (q *queue) hearStalls(f func(bool)) {
+func (q *queue) hearStalls(f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.onStall = f

@@ -274,9 +274,9 @@ func (s *Store) Status() error {
 	return nil
 }
 
-// OnStall lets f hear when commits begin to fail (true), and when they are made again
-// (false). It must not wait. It is called at most once, before anything is stored.
-func (s *Store) OnStall(f func(stalled bool)) { s.queue.hearStalls(f) }
+// OnStall lets f hear when commits begin to fail; Status says for how long. It must not
+// wait. It is called at most once, before anything is stored.
+func (s *Store) OnStall(f func()) { s.queue.hearStalls(f) }
 
 // Rest gives the memory back that keeps pages of the database at hand, when there is
 // nothing to commit. It is for a time in which little happens.
