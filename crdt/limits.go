@@ -33,6 +33,12 @@ const (
 	maxTime = 1<<53 - 1
 )
 
+// NoLimits are for what was accepted once, by whatever limits.
+var NoLimits = Limits{
+	ChangeBytes: math.MaxInt32, Ops: math.MaxInt32, Preds: math.MaxInt32, Deps: math.MaxInt32, Actors: math.MaxInt32,
+	MessageBytes: math.MaxInt32, ExtraBytes: math.MaxInt32, DocumentBytes: math.MaxInt, DocumentOps: math.MaxInt32, Heads: math.MaxInt32,
+}
+
 func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		field *int

@@ -3,7 +3,6 @@ package transaction
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 
 	"parley/crdt"
@@ -104,7 +103,7 @@ func Load(id ID, g *crdt.Graph) (*State, error) {
 // applied, which are the graph's first.
 func (s *State) Follow(g *crdt.Graph, n int) error {
 	for i := len(s.changes); i < n; i++ {
-		c, err := crdt.DecodeChange(g.ChunkAt(i), noLimits)
+		c, err := crdt.DecodeChange(g.ChunkAt(i), crdt.NoLimits)
 		if err != nil {
 			return fmt.Errorf("read change %d of transaction %s: %w", i, s.id, err)
 		}
@@ -113,12 +112,6 @@ func (s *State) Follow(g *crdt.Graph, n int) error {
 		}
 	}
 	return nil
-}
-
-// noLimits are for changes that were accepted, by whatever limits.
-var noLimits = crdt.Limits{
-	ChangeBytes: math.MaxInt32, Ops: math.MaxInt32, Preds: math.MaxInt32, Deps: math.MaxInt32,
-	Actors: math.MaxInt32, MessageBytes: math.MaxInt32, ExtraBytes: math.MaxInt32,
 }
 
 // Apply adds a change whose dependencies were applied; one that was applied
@@ -203,20 +196,23 @@ func (s *State) AsOf(heads []crdt.Hash) (*State, error) {
 
 // change reads a change again.
 func (s *State) change(i int32) *crdt.Change {
-	c, err := crdt.DecodeChange(s.changes[i].chunk, noLimits)
-	if err != nil {
-		panic(fmt.Sprintf("transaction: change %d of %s was applied, and cannot be read: %v", i, s.id, err))
-	}
+	c, err := crdt.DecodeChange(s.changes[i].chunk, crdt.NoLimits)
+	s.mustBeRead(i, err)
 	return c
 }
 
 // depsOf returns what a change depends on.
 func (s *State) depsOf(i int32) []crdt.Hash {
 	c, err := crdt.DecodeHeader(s.changes[i].chunk)
+	s.mustBeRead(i, err)
+	return c.Deps
+}
+
+// mustBeRead panics unless a change was read again, as it was before it was applied.
+func (s *State) mustBeRead(i int32, err error) {
 	if err != nil {
 		panic(fmt.Sprintf("transaction: change %d of %s was applied, and cannot be read: %v", i, s.id, err))
 	}
-	return c.Deps
 }
 
 // run appends a change and does what its record says.

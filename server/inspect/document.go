@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"parley/crdt"
@@ -18,10 +17,7 @@ import (
 
 // limits are no server's, whose operator may have chosen others: what is stored
 // was let in by them once.
-var limits = crdt.Limits{
-	ChangeBytes: math.MaxInt32, Ops: math.MaxInt32, Preds: math.MaxInt32, Deps: math.MaxInt32, Actors: math.MaxInt32,
-	MessageBytes: math.MaxInt32, ExtraBytes: math.MaxInt32, DocumentBytes: math.MaxInt, DocumentOps: math.MaxInt32, Heads: math.MaxInt32,
-}
+var limits = crdt.NoLimits
 
 // history is what the rows of a document's changes make.
 type history struct {
