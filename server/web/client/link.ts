@@ -209,9 +209,9 @@ export class Link {
   #ended(code: number, reason: string, token: string | undefined): void {
     const why = this.#lastError ?? (reason || "the connection was lost")
     this.#options.log("disconnected", code, why)
-    const final = code === 1000 || code === 1009 || (code >= 4400 && code <= 4499)
+    const final = code === 1000 || code === 1009 || (code >= 4400 && code <= 4499 && code !== replaced)
     if (code === replaced) this.#options.onReplaced()
-    if (!final || code === replaced) return this.#lost(why, code, code === tokenExpired && this.#options.freshTokens)
+    if (!final) return this.#lost(why, code, code === tokenExpired && this.#options.freshTokens)
     if (code === unauthorized && this.#options.freshTokens) {
       this.#refusal = { token }
       return this.#lost(why, code)
