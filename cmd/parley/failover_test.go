@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
+	"math"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"parley/crdt"
 	"parley/server/servertest"
 	"parley/server/store/pgtest"
 )
@@ -25,11 +22,7 @@ func TestFailover(t *testing.T) {
 	url := pgtest.Both(primary, standby, "postgres")
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	servers := []*process{serve(t, dirs[0], "--store", url)}
-	key, err := os.ReadFile(filepath.Join(dirs[0], keyFile))
-	check(t, err)
-	for _, dir := range dirs[1:] {
-		check(t, os.WriteFile(filepath.Join(dir, keyFile), key, 0o600))
-	}
+	shareKey(t, dirs[0], dirs[1:]...)
 	servers = append(servers, serve(t, dirs[1], "--store", url))
 
 	id := servertest.NewDocumentID()
@@ -41,7 +34,7 @@ func TestFailover(t *testing.T) {
 		w := &steadyWriter{}
 		writers[i] = w
 		wg.Go(func() {
-			if err := w.write(writing, p, id); writing.Err() == nil {
+			if err := w.write(writing, p, id, math.MaxInt); writing.Err() == nil {
 				t.Errorf("a connection did not outlast the failover: %v", err)
 			}
 		})
@@ -85,30 +78,4 @@ func TestFailover(t *testing.T) {
 		acked += len(w.acked)
 	}
 	t.Logf("%d acknowledged, none lost; acknowledged again within %v of the promotion", acked, took.Round(time.Millisecond))
-}
-
-// steadyWriter writes one change after the other over one connection.
-type steadyWriter struct {
-	count atomic.Int64 // of acked
-	acked []crdt.Hash  // once write has returned
-}
-
-func (w *steadyWriter) write(ctx context.Context, p *process, id crdt.DocumentID) error {
-	c, err := servertest.Dial(ctx, p.url, "")
-	if err != nil {
-		return err
-	}
-	defer c.CloseNow()
-	d, err := c.Open(ctx, id)
-	for i := int64(0); err == nil; i++ {
-		var h crdt.Hash
-		if h, err = d.Set(ctx, "key", i); err != nil {
-			break
-		}
-		if err = d.Acknowledged(ctx, h); err == nil {
-			w.acked = append(w.acked, h)
-			w.count.Add(1)
-		}
-	}
-	return err
 }

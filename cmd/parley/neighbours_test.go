@@ -102,9 +102,7 @@ func TestPeopleOfServersThatEnd(t *testing.T) {
 	var servers []*process
 	for _, dir := range []string{first, t.TempDir(), t.TempDir()} {
 		if dir != first {
-			key, err := os.ReadFile(filepath.Join(first, keyFile))
-			check(t, err)
-			check(t, os.WriteFile(filepath.Join(dir, keyFile), key, 0o600))
+			shareKey(t, first, dir)
 		}
 		servers = append(servers, serve(t, dir, "--store", url, "--grace", "2s"))
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,9 +68,7 @@ func TestServeFromPostgres(t *testing.T) {
 	if said := unserved(t, "--data", other, "--store", url); !strings.Contains(said, "is not the one that the other servers of this store sign with") {
 		t.Errorf("with another key: %s", said)
 	}
-	key, err := os.ReadFile(filepath.Join(first, keyFile))
-	check(t, err)
-	check(t, os.WriteFile(filepath.Join(second, keyFile), key, 0o600))
+	shareKey(t, first, second)
 	p = serve(t, second, "--store", url)
 	if said := asHost(t, p, "show", "sample"); !strings.Contains(said, "Price") && !strings.Contains(said, "price") {
 		t.Errorf("the transaction is %s", said)
@@ -156,12 +155,35 @@ func TestMigrateIntoPostgres(t *testing.T) {
 	}
 }
 
+// shareKey lets servers with these data folders sign with the key of the first.
+func shareKey(t *testing.T, first string, others ...string) {
+	t.Helper()
+	key, err := os.ReadFile(filepath.Join(first, keyFile))
+	check(t, err)
+	for _, dir := range others {
+		check(t, os.WriteFile(filepath.Join(dir, keyFile), key, 0o600))
+	}
+}
+
 // writeTo is a client that writes until its connection ends, and knows what was
 // acknowledged.
 func writeTo(ctx context.Context, p *process, id crdt.DocumentID, n int) (acked []crdt.Hash) {
+	var w steadyWriter
+	_ = w.write(ctx, p, id, n) // it may be killed
+	return w.acked
+}
+
+// steadyWriter writes one change after the other over one connection.
+type steadyWriter struct {
+	count atomic.Int64 // of acked
+	acked []crdt.Hash  // once write has returned
+}
+
+// write returns why it ended before it had written n changes.
+func (w *steadyWriter) write(ctx context.Context, p *process, id crdt.DocumentID, n int) error {
 	c, err := servertest.Dial(ctx, p.url, "")
 	if err != nil {
-		return nil
+		return err
 	}
 	defer c.CloseNow()
 	d, err := c.Open(ctx, id)
@@ -171,10 +193,11 @@ func writeTo(ctx context.Context, p *process, id crdt.DocumentID, n int) (acked 
 			err = d.Acknowledged(ctx, h)
 		}
 		if err == nil {
-			acked = append(acked, h)
+			w.acked = append(w.acked, h)
+			w.count.Add(1)
 		}
 	}
-	return acked
+	return err
 }
 
 // TestKilledServers: of two servers that share a database and a document, one is
@@ -184,9 +207,7 @@ func TestKilledServers(t *testing.T) {
 	url := pgtest.Shared(t).Schema(t)
 	first, second := t.TempDir(), t.TempDir()
 	stays := serve(t, first, "--store", url)
-	key, err := os.ReadFile(filepath.Join(first, keyFile))
-	check(t, err)
-	check(t, os.WriteFile(filepath.Join(second, keyFile), key, 0o600))
+	shareKey(t, first, second)
 	id := servertest.NewDocumentID()
 	var mu sync.Mutex
 	var acked []crdt.Hash

@@ -7,27 +7,16 @@ import (
 
 	"parley/crdt"
 	"parley/crdt/transaction"
-	"parley/sync/presence"
 	"parley/sync/protocol"
 	"parley/sync/session"
 	"parley/sync/wire"
 )
 
 // twoNodes are two nodes' machines for one transaction, and what they relay.
-type twoNodes [2]*hall
+type twoNodes [2]*chamber
 
-func newTwoNodes(t *testing.T) (n twoNodes) {
-	for i := range n {
-		doc := crdt.NewDocument(crdt.Limits{})
-		if err := doc.Load(transaction.Genesis(hallID).Chunk()); err != nil {
-			t.Fatal(err)
-		}
-		cfg := &session.DocumentConfig{Self: "s", Storage: "server", Limits: session.Limits{}.WithDefaults()}
-		cfg.Presence.Node = presence.Node{byte(i + 1)}
-		n[i] = &hall{t: t, now: epoch, id: hallID, doc: session.NewDocument(
-			hallID.Document(), cfg, session.Stored{Document: doc, Users: []string{""}}, "life")}
-	}
-	return n
+func newTwoNodes(t *testing.T) twoNodes {
+	return twoNodes{newChamber(t, 1, begun(t)), newChamber(t, 2, begun(t))}
 }
 
 // step steps one node, and passes on what is relayed until nothing is. It returns

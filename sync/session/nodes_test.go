@@ -25,7 +25,7 @@ type chamber struct {
 func newChamber(t *testing.T, node byte, stored session.Stored) *chamber {
 	c := &chamber{hall: hallOf(t, stored), node: presence.Node{node}}
 	c.doc = session.NewDocument(hallID.Document(), &session.DocumentConfig{
-		Self: "s", Limits: session.Limits{}.WithDefaults(), Presence: presence.Config{Node: c.node},
+		Self: "s", Storage: "server", Limits: session.Limits{}.WithDefaults(), Presence: presence.Config{Node: c.node},
 	}, stored, "life")
 	return c
 }
