@@ -90,6 +90,7 @@ func (s *specimen) put(t *testing.T, d damage) (data string) {
 	t.Helper()
 	data = filepath.Join(t.TempDir(), "data")
 	check(t, os.CopyFS(data, os.DirFS(s.data)))
+	check(t, os.Chmod(filepath.Join(data, "parley.key"), 0o600)) // as it was: CopyFS gives what it copies to all
 	file := filepath.Join(data, "parley.db")
 	db, err := os.ReadFile(file)
 	check(t, err)
