@@ -34,7 +34,7 @@ func (s *State) Check(c *crdt.Change, author Author, owner func(crdt.ActorID) st
 		return r
 	}
 	read := s.read(c, &author)
-	if len(s.changes) == 0 {
+	if s.applied == 0 {
 		read.refusal = nil // it is the genesis
 	}
 	if read.refusal == nil {
@@ -45,7 +45,7 @@ func (s *State) Check(c *crdt.Change, author Author, owner func(crdt.ActorID) st
 
 // checkAuthor checks what the header says.
 func (s *State) checkAuthor(c *crdt.Change, author Author, owner func(crdt.ActorID) string) *crdt.Refusal {
-	if len(s.changes) == 0 || len(c.Deps) == 0 {
+	if s.applied == 0 || len(c.Deps) == 0 {
 		if c.Hash == Genesis(s.id).Hash {
 			return nil
 		}

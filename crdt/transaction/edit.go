@@ -50,7 +50,7 @@ func (s *State) Edit(actor crdt.ActorID, user string, at time.Time) *Edit {
 		Deps: s.Heads(), Actor: actor, Seq: s.actors[actor].seq + 1, StartOp: s.maxOp + 1, Time: at.Unix(),
 	})
 	root := s.objects[crdt.OpID{}].slots
-	if len(s.changes) > 0 {
+	if s.applied > 0 {
 		e.fields, e.selections = winner(root[keyFields]).op, winner(root[keySelections]).op
 	}
 	return e
@@ -145,7 +145,7 @@ func (e *Edit) RemoveField(name string) bool {
 // Change returns the change, which is not applied. It fails with [ErrNoGenesis],
 // [ErrNothingToDo], or a *crdt.Refusal that says which bound was passed.
 func (e *Edit) Change() (*crdt.Change, error) {
-	if len(e.s.changes) == 0 {
+	if e.s.applied == 0 {
 		return nil, ErrNoGenesis
 	}
 	if e.b.Len() == 0 {

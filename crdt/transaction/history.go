@@ -37,8 +37,8 @@ type Event struct {
 // changes has the same history.
 func (s *State) History() []Event {
 	var all []Event
-	for i := range s.changes {
-		all = append(all, s.events(int32(i))...)
+	for i := range s.applied {
+		all = append(all, s.events(i)...)
 	}
 	slices.SortFunc(all, func(a, b Event) int { return a.Op.Compare(b.Op) })
 	return all
@@ -47,7 +47,7 @@ func (s *State) History() []Event {
 // EventsOf returns what one change did, nil if it did nothing to a field or is
 // not there.
 func (s *State) EventsOf(change crdt.Hash) []Event {
-	i, ok := s.index[change]
+	i, ok := s.indexOf(change)
 	if !ok {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (s *State) EventsOf(change crdt.Hash) []Event {
 
 // events reads a change again. What later changes have done since makes no
 // difference to what it did.
-func (s *State) events(i int32) []Event {
+func (s *State) events(i int) []Event {
 	events := s.read(s.change(i), nil).events()
 	for n := range events {
 		e := &events[n]

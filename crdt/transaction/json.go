@@ -71,7 +71,7 @@ func encode(v any) json.RawMessage {
 // JSON returns the whole document as crdt.Materialize writes it: one line, keys
 // sorted by their bytes, the winner where writes conflict.
 func (s *State) JSON() json.RawMessage {
-	if len(s.changes) == 0 {
+	if s.applied == 0 {
 		return json.RawMessage("{}")
 	}
 	return encode(s.objects[crdt.OpID{}].plain())

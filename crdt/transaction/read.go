@@ -135,7 +135,7 @@ func (r *reader) write(i int, object crdt.OpID, w write) {
 
 // root reads a write of the genesis; nobody else writes there.
 func (r *reader) root(i int, object crdt.OpID) crdt.Code {
-	if len(r.s.changes) > 0 {
+	if r.s.applied > 0 {
 		return CodePath
 	}
 	w := write{}

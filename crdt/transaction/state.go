@@ -12,24 +12,20 @@ import (
 // fields are. It belongs to one goroutine. What it returns is the caller's, but
 // for JSON, which is not to be modified.
 //
-// It holds what stands now. What earlier changes did is read again from their
-// bytes when it is asked for, so that a long history takes no more than those.
+// It holds what stands now, and a graph in which the changes are: one of its own,
+// or a document's, which it follows ([Of]). What earlier changes did is read again
+// from their bytes when it is asked for.
 type State struct {
 	id      ID
-	changes []applied // in the order in which they were applied
-	index   map[crdt.Hash]int32
+	graph   *crdt.Graph
+	own     bool               // the graph is this state's, and has no changes but the applied ones
+	applied int                // the graph's first changes
 	tips    map[crdt.Hash]bool // that no applied change depends on
 	maxOp   uint64
 	actors  map[crdt.ActorID]actor
 	objects map[crdt.OpID]*object // that later changes may name; picks and what is in them are not here
 	checked *record               // of the change that Check has read last
 	missing []string              // what Missing returns; nil: to be counted
-}
-
-// applied is a change that was applied.
-type applied struct {
-	hash  crdt.Hash
-	chunk []byte // the caller's
 }
 
 // actor is what is known of one. Its id is kept once for all operation ids.
@@ -81,9 +77,17 @@ const (
 // New returns the state of a transaction without changes. The first to apply is
 // its [Genesis].
 func New(id ID) *State {
+	s := Of(id, &crdt.Graph{})
+	s.own = true
+	return s
+}
+
+// Of returns the state that the changes of a graph make, without any of them until
+// [State.Follow] or [State.Apply] takes them, in the graph's order. While it is in
+// use no change that was applied is taken back from the graph.
+func Of(id ID, g *crdt.Graph) *State {
 	return &State{
-		id:      id,
-		index:   make(map[crdt.Hash]int32),
+		id: id, graph: g,
 		tips:    make(map[crdt.Hash]bool),
 		actors:  make(map[crdt.ActorID]actor),
 		objects: map[crdt.OpID]*object{{}: {kind: kindRoot, slots: make(map[string][]live)}},
@@ -92,20 +96,19 @@ func New(id ID) *State {
 
 // Load returns the state that all accepted changes of a graph make.
 func Load(id ID, g *crdt.Graph) (*State, error) {
-	s := New(id)
-	if err := s.Follow(g, g.Len()); err != nil {
+	s := Of(id, g)
+	if err := s.Follow(g.Len()); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// Follow applies the changes of a graph up to its n-th, behind those that were
-// applied, which are the graph's first.
-func (s *State) Follow(g *crdt.Graph, n int) error {
-	for i := len(s.changes); i < n; i++ {
-		c, err := crdt.DecodeChange(g.ChunkAt(i), crdt.NoLimits)
+// Follow applies the changes of the graph up to its n-th that were not applied yet.
+func (s *State) Follow(n int) error {
+	for s.applied < n {
+		c, err := crdt.DecodeChange(s.graph.ChunkAt(s.applied), crdt.NoLimits)
 		if err != nil {
-			return fmt.Errorf("read change %d of transaction %s: %w", i, s.id, err)
+			return fmt.Errorf("read change %d of transaction %s: %w", s.applied, s.id, err)
 		}
 		if err := s.Apply(c); err != nil {
 			return err
@@ -118,19 +121,23 @@ func (s *State) Follow(g *crdt.Graph, n int) error {
 // before changes nothing. The change has passed crdt.Document.Add: what in it
 // is not as the schema says is passed over, for [State.Check] is not asked. It
 // fails on a change out of order, and on a first change that is not the
-// transaction's genesis. The state keeps the change's chunk, as a graph does, and
-// nothing else of it.
+// transaction's genesis. A state [Of] a graph takes the next change of that; one of
+// its own keeps the change's chunk, and nothing else of it.
 func (s *State) Apply(c *crdt.Change) error {
-	if s.Has(c.Hash) {
+	i, there := s.graph.Index(c.Hash)
+	if there && i < s.applied {
 		return nil
 	}
-	if len(s.changes) == 0 && c.Hash != Genesis(s.id).Hash {
+	if s.applied == 0 && c.Hash != Genesis(s.id).Hash {
 		return fmt.Errorf("apply change %s to transaction %s: its first change is not its genesis", c.Hash, s.id)
 	}
 	for _, dep := range c.Deps {
 		if !s.Has(dep) {
 			return fmt.Errorf("apply change %s to transaction %s: it depends on %s, which is not there", c.Hash, s.id, dep)
 		}
+	}
+	if !s.own && (!there || i != s.applied) {
+		return fmt.Errorf("apply change %s to transaction %s: it is not the graph's change %d", c.Hash, s.id, s.applied)
 	}
 	rec := s.checked
 	if rec == nil || rec.hash != c.Hash {
@@ -146,12 +153,18 @@ func (s *State) ID() ID { return s.id }
 
 // Has says whether a change was applied.
 func (s *State) Has(h crdt.Hash) bool {
-	_, ok := s.index[h]
+	_, ok := s.indexOf(h)
 	return ok
 }
 
+// indexOf returns where an applied change stands in the graph.
+func (s *State) indexOf(h crdt.Hash) (int, bool) {
+	i, ok := s.graph.Index(h)
+	return i, ok && i < s.applied
+}
+
 // Len returns the number of changes applied.
-func (s *State) Len() int { return len(s.changes) }
+func (s *State) Len() int { return s.applied }
 
 // Heads returns the changes that no other depends on, sorted.
 func (s *State) Heads() []crdt.Hash {
@@ -167,10 +180,10 @@ func (s *State) Heads() []crdt.Hash {
 // own line. It fails on heads that are not there. It costs as much as applying
 // the changes up to then.
 func (s *State) AsOf(heads []crdt.Hash) (*State, error) {
-	wanted := make([]bool, len(s.changes))
-	top := int32(-1)
+	wanted := make([]bool, s.applied)
+	top := -1
 	for _, h := range heads {
-		i, ok := s.index[h]
+		i, ok := s.indexOf(h)
 		if !ok {
 			return nil, fmt.Errorf("transaction %s as of %s: no such change", s.id, h)
 		}
@@ -179,46 +192,36 @@ func (s *State) AsOf(heads []crdt.Hash) (*State, error) {
 	}
 	for i := top; i >= 0; i-- {
 		if wanted[i] {
-			for _, dep := range s.depsOf(i) {
-				wanted[s.index[dep]] = true
+			for _, dep := range s.graph.DepsOf(i) {
+				wanted[dep] = true
 			}
 		}
 	}
 	then := New(s.id)
 	for i := range wanted {
 		if wanted[i] {
-			c := s.change(int32(i))
+			c := s.change(i)
 			then.run(c, then.read(c, nil).rec)
 		}
 	}
 	return then, nil
 }
 
-// change reads a change again.
-func (s *State) change(i int32) *crdt.Change {
-	c, err := crdt.DecodeChange(s.changes[i].chunk, crdt.NoLimits)
-	s.mustBeRead(i, err)
-	return c
-}
-
-// depsOf returns what a change depends on.
-func (s *State) depsOf(i int32) []crdt.Hash {
-	c, err := crdt.DecodeHeader(s.changes[i].chunk)
-	s.mustBeRead(i, err)
-	return c.Deps
-}
-
-// mustBeRead panics unless a change was read again, as it was before it was applied.
-func (s *State) mustBeRead(i int32, err error) {
+// change reads a change again, as it was read before it was applied.
+func (s *State) change(i int) *crdt.Change {
+	c, err := crdt.DecodeChange(s.graph.ChunkAt(i), crdt.NoLimits)
 	if err != nil {
 		panic(fmt.Sprintf("transaction: change %d of %s was applied, and cannot be read: %v", i, s.id, err))
 	}
+	return c
 }
 
-// run appends a change and does what its record says.
+// run takes the next change and does what its record says.
 func (s *State) run(c *crdt.Change, rec *record) {
-	s.index[c.Hash] = int32(len(s.changes))
-	s.changes = append(s.changes, applied{hash: c.Hash, chunk: c.Chunk()})
+	if s.own {
+		s.graph.Append(crdt.Node{Hash: c.Hash, Deps: c.Deps, Actor: rec.actor, Seq: c.Seq, MaxOp: c.MaxOp(), Chunk: c.Chunk()})
+	}
+	s.applied++
 	for _, dep := range c.Deps {
 		delete(s.tips, dep)
 	}

@@ -101,9 +101,10 @@ func check(src Source, public Public, progress func(done, total int)) (*account,
 	doc := src.Transaction.Document()
 	r := &replay{
 		account: account{src: src, doc: doc, public: public},
-		gate:    crdt.NewDocument(limits), full: transaction.New(src.Transaction),
+		gate:    crdt.NewDocument(limits),
 		owner: make(map[crdt.ActorID]string), at: make(map[crdt.Hash]int, len(src.Changes)),
 	}
+	r.full = transaction.Of(src.Transaction, &r.gate.Graph)
 	if len(src.Changes) == 0 {
 		return nil, errors.New("there is no change in it, not even the first, which every transaction has")
 	}

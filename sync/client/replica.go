@@ -45,9 +45,8 @@ type owner struct {
 // openReplica reads the replica in dir, or makes an empty one; in memory if dir
 // is empty. It returns how many bytes of a torn end were cut off.
 func openReplica(dir string, o owner) (*replica, int, error) {
-	r := &replica{
-		owner: o, doc: crdt.NewDocument(crdt.Limits{}), state: transaction.New(o.Transaction), ours: make(map[crdt.ActorID]bool),
-	}
+	r := &replica{owner: o, doc: crdt.NewDocument(crdt.Limits{}), ours: make(map[crdt.ActorID]bool)}
+	r.state = transaction.Of(o.Transaction, r.graph())
 	if dir == "" {
 		return r, 0, nil
 	}
@@ -178,9 +177,9 @@ func rebuilt(id transaction.ID, g *crdt.Graph, n int, without map[crdt.Hash]bool
 		}
 	}
 	err := doc.Load(chunks...)
-	state := transaction.New(id)
+	state := transaction.Of(id, &doc.Graph)
 	if err == nil {
-		state, err = transaction.Load(id, &doc.Graph)
+		err = state.Follow(doc.Graph.Len())
 	}
 	if err != nil {
 		panic("client: what was loaded does not load again: " + err.Error())

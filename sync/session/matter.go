@@ -139,9 +139,9 @@ func (m *matter) durable(d *Document) (*transaction.State, error) {
 		return m.transaction(d)
 	}
 	if m.kept == nil {
-		m.kept = transaction.New(m.id)
+		m.kept = transaction.Of(m.id, d.Graph())
 	}
-	if err := m.kept.Follow(d.Graph(), d.Graph().Durable()); err != nil {
+	if err := m.kept.Follow(d.Graph().Durable()); err != nil {
 		m.kept = nil
 		return nil, err
 	}
