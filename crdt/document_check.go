@@ -40,7 +40,7 @@ func (k *checker) record(t *opTable, c *Change) []span {
 	for i := range c.Ops {
 		op := &c.Ops[i]
 		at := target{object: k.key(op.Object)}
-		if s := k.find(op.Object); s != nil {
+		if s, known := k.find(op.Object); known {
 			at.depth = s.depth
 		}
 		k.place(op, &at)
@@ -100,10 +100,10 @@ func (k *checker) key(r Ref) opKey {
 	return opKey{counter: r.Counter, actor: k.actors[r.Actor]}
 }
 
-// find returns what is known of an operation, nil if it is unknown.
-func (k *checker) find(r Ref) *span {
+// find returns what is known of an operation.
+func (k *checker) find(r Ref) (s span, known bool) {
 	if r.IsZero() {
-		return nil
+		return span{}, false
 	}
 	if r.Actor == 0 && uint64(r.Counter) >= k.c.StartOp {
 		return findSpan(k.staged, r.Counter)
@@ -120,20 +120,17 @@ func (k *checker) inPast(r Ref) bool {
 }
 
 // lookUp returns what is known of an operation of the change's past.
-func (k *checker) lookUp(r Ref) *span {
-	s := k.find(r)
-	if s == nil || !k.inPast(r) {
-		return nil
-	}
-	return s
+func (k *checker) lookUp(r Ref) (s span, known bool) {
+	s, known = k.find(r)
+	return s, known && k.inPast(r)
 }
 
 // object finds an operation's object and checks that its type fits the key.
 func (k *checker) object(op *Op) (target, *Refusal) {
 	at := target{object: k.key(op.Object)}
 	if !op.Object.IsZero() {
-		s := k.lookUp(op.Object)
-		if s == nil || s.kind&(isMap|isSequence) == 0 {
+		s, known := k.lookUp(op.Object)
+		if !known || s.kind&(isMap|isSequence) == 0 {
 			return at, newRefusal(CodeUnknownObject, "%s", k.c.ID(op.Object))
 		}
 		if op.Keyed != (s.kind&isMap != 0) {
@@ -155,8 +152,8 @@ func (k *checker) object(op *Op) (target, *Refusal) {
 // had. Replicas that have our changes in our order can apply that.
 func (k *checker) element(op *Op, at *target) *Refusal {
 	if !op.Elem.IsZero() {
-		s := k.find(op.Elem)
-		if s == nil || !op.Insert && !k.inPast(op.Elem) || s.kind&isInsert == 0 || s.object != at.object {
+		s, known := k.find(op.Elem)
+		if !known || !op.Insert && !k.inPast(op.Elem) || s.kind&isInsert == 0 || s.object != at.object {
 			return newRefusal(CodeUnknownElement, "%s", k.c.ID(op.Elem))
 		}
 	}
@@ -178,8 +175,8 @@ func (k *checker) place(op *Op, at *target) {
 func (k *checker) preds(op *Op, at *target) *Refusal {
 	counters := 0
 	for _, p := range op.Pred {
-		s := k.lookUp(p)
-		if s == nil || s.object != at.object || s.kind&isMark != 0 {
+		s, known := k.lookUp(p)
+		if !known || s.object != at.object || s.kind&isMark != 0 {
 			return newRefusal(CodeUnknownPred, "%s", k.c.ID(p))
 		}
 		place := s.place

@@ -141,6 +141,9 @@ func checkTables(t *testing.T, d *Document) {
 	d.DropTables()
 	d.table.seed = grown.seed
 	d.catchUp()
+	if !slices.EqualFunc(d.table.shapes.list, grown.shapes.list, slices.Equal) {
+		t.Errorf("built anew, the shapes are\n%v\nand were\n%v", d.table.shapes.list, grown.shapes.list)
+	}
 	for i, ops := range d.table.actors {
 		if !slices.Equal(ops.spans, grown.actors[i].spans) || !slices.Equal(ops.changes, grown.actors[i].changes) {
 			t.Errorf("built anew, the table of actor %d is\n%v\nand was\n%v", i, ops, grown.actors[i])

@@ -21,15 +21,17 @@ func (k *checker) markOrder(i int, behind opKey) *Refusal {
 		if k.steps++; k.steps > maxOrderSteps {
 			return newRefusal(CodeMark, "too many to put in order")
 		}
-		spanA, spanB := k.spanAt(a), k.spanAt(b)
+		spanA, foundA := k.spanAt(a)
+		spanB, foundB := k.spanAt(b)
+		same := foundA && a.actor == b.actor && spanA.holds(b.counter)
 		switch {
-		case spanA == nil && a.counter > 0 || spanB == nil && b.counter > 0:
+		case !foundA && a.counter > 0 || !foundB && b.counter > 0:
 			return newRefusal(CodeUnknownElement, "a mark's")
-		case spanA == spanB && a.counter > b.counter:
+		case same && a.counter > b.counter:
 			branchA, a = opKey{b.counter + 1, a.actor}, b
-		case spanA == spanB:
+		case same:
 			branchB, b = opKey{a.counter + 1, b.actor}, a
-		case spanB == nil || spanA != nil && spanA.first > spanB.first:
+		case !foundB || foundA && spanA.first > spanB.first:
 			branchA, a = opKey{spanA.first, a.actor}, spanA.place
 		default:
 			branchB, b = opKey{spanB.first, b.actor}, spanB.place
@@ -42,8 +44,8 @@ func (k *checker) markOrder(i int, behind opKey) *Refusal {
 }
 
 // spanAt returns the span that holds an operation of the document or, so far, of
-// the change, nil if there is none.
-func (k *checker) spanAt(id opKey) *span {
+// the change.
+func (k *checker) spanAt(id opKey) (s span, found bool) {
 	if id.actor == k.actors[0] && uint64(id.counter) >= k.c.StartOp {
 		return findSpan(k.staged, id.counter)
 	}

@@ -11,26 +11,29 @@ import (
 // increments are not in it: no operation may refer to one.
 //
 // Operations are kept as spans. Text that was typed in one go is a span however
-// long it is; a span takes 28 bytes.
+// long it is; a span takes 28 bytes. Changes of several spans, as a form makes one
+// after the other, share theirs with those that are alike (ops_shapes.go).
 type opTable struct {
-	seed   maphash.Seed // of the keys' hashes
+	seed   maphash.Seed // of the keys' hashes, and the shapes'
 	index  map[ActorID]uint32
 	actors []actorOps
+	shapes shapes
 	upTo   int // so many of the graph's changes are in the table
 }
 
 // actorOps is what one actor did, by rising counter.
 type actorOps struct {
 	id      ActorID
-	spans   []span
-	changes []changeStart
+	changes []changeOps
+	spans   []span // of all changes without a shape
 }
 
-// changeStart says which change of the graph the operations from a counter on
+// changeOps says which change of the graph the operations from a counter on
 // belong to.
-type changeStart struct {
+type changeOps struct {
 	counter uint32
 	node    int32
+	shape   shapeID
 }
 
 // opKey is an operation id; actor counts in opTable.actors. Counter 0 is the
@@ -100,30 +103,44 @@ func appendSpan(spans []span, next span, actor uint32) []span {
 	return append(spans, next)
 }
 
-// findSpan returns the span that holds an operation, nil if there is none.
-func findSpan(spans []span, counter uint32) *span {
+// findSpan returns the span that holds an operation, ok false if there is none.
+func findSpan(spans []span, counter uint32) (s span, ok bool) {
 	i := sort.Search(len(spans), func(i int) bool { return spans[i].first > counter }) - 1
 	if i < 0 || !spans[i].holds(counter) {
-		return nil
+		return span{}, false
 	}
-	return &spans[i]
+	return spans[i], true
 }
 
-// find returns the span that holds an operation, nil if there is none.
-func (t *opTable) find(id opKey) *span {
+// find returns the span that holds an operation, ok false if there is none.
+func (t *opTable) find(id opKey) (s span, ok bool) {
 	if int(id.actor) >= len(t.actors) {
-		return nil
+		return span{}, false
 	}
-	return findSpan(t.actors[id.actor].spans, id.counter)
+	ops := &t.actors[id.actor]
+	if c, begun := ops.changeOf(id.counter); begun && c.shape != noShape {
+		s, ok = findSpan(t.shapes.list[c.shape], id.counter-c.counter)
+		return s.at(opKey{c.counter, id.actor}), ok
+	}
+	return findSpan(ops.spans, id.counter)
 }
 
-// nodeOf returns the graph's index of the change that an operation in the
-// table belongs to: of those that begin at or below its counter the last, for
-// changes without operations begin where the next one does.
+// nodeOf returns the graph's index of the change that an operation in the table
+// belongs to.
 func (t *opTable) nodeOf(id opKey) int32 {
-	changes := t.actors[id.actor].changes
-	i := sort.Search(len(changes), func(i int) bool { return changes[i].counter > id.counter })
-	return changes[i-1].node
+	c, _ := t.actors[id.actor].changeOf(id.counter)
+	return c.node
+}
+
+// changeOf returns the change that an operation would belong to, ok false if it is
+// earlier than all: of those that begin at or below its counter the last, for
+// changes without operations begin where the next one does.
+func (a *actorOps) changeOf(counter uint32) (c changeOps, ok bool) {
+	i := sort.Search(len(a.changes), func(i int) bool { return a.changes[i].counter > counter }) - 1
+	if i < 0 {
+		return changeOps{}, false
+	}
+	return a.changes[i], true
 }
 
 // actor returns an actor's number, that of the next new actor if it has none.
@@ -146,19 +163,26 @@ func (t *opTable) add(a ActorID, startOp uint32, spans []span) {
 		t.actors = append(t.actors, actorOps{id: a})
 	}
 	ops := &t.actors[i]
-	for _, s := range spans {
-		ops.spans = appendSpan(ops.spans, s, i)
+	c := changeOps{counter: startOp, node: int32(t.upTo), shape: t.shapes.of(t.hashSeed(), spans, opKey{startOp, i})}
+	if c.shape == noShape {
+		for _, s := range spans {
+			ops.spans = appendSpan(ops.spans, s, i)
+		}
 	}
-	ops.changes = append(ops.changes, changeStart{counter: startOp, node: int32(t.upTo)})
+	ops.changes = append(ops.changes, c)
 	t.upTo++
 }
 
 // keyPlace returns the place that stands for a map's key. That two keys of a
 // document share one is as good as impossible: the seed is not known outside.
 func (t *opTable) keyPlace(key string) opKey {
+	h := maphash.String(t.hashSeed(), key)
+	return opKey{counter: uint32(h >> 32), actor: uint32(h) >> 1} // no actor's number, nor ownActor
+}
+
+func (t *opTable) hashSeed() maphash.Seed {
 	if t.seed == (maphash.Seed{}) {
 		t.seed = maphash.MakeSeed()
 	}
-	h := maphash.String(t.seed, key)
-	return opKey{counter: uint32(h >> 32), actor: uint32(h)}
+	return t.seed
 }
