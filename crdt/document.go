@@ -226,7 +226,7 @@ func (d *Document) dependsOnOwn(c *Change) bool {
 	}
 	actor := d.Graph.byActor[c.Actor]
 	return slices.ContainsFunc(c.Deps, func(dep Hash) bool {
-		n := &d.Graph.nodes[d.Graph.byHash[dep]]
+		n := &d.Graph.nodes[d.Graph.must(dep)]
 		return n.actor == actor && n.seq == c.Seq-1
 	})
 }

@@ -19,7 +19,7 @@ type Graph struct {
 	nodes   []node
 	links   []link
 	deps    []int32 // of all nodes, one after the other: indices into nodes
-	byHash  map[Hash]int32
+	places  places
 	actors  []actorState
 	byActor map[ActorID]int32
 	maxOp   uint64
@@ -74,19 +74,16 @@ func (g *Graph) Append(n Node) {
 	}
 	i := int32(len(g.nodes))
 	for _, dep := range n.Deps {
-		d, ok := g.byHash[dep]
+		d, ok := g.find(dep)
 		if !ok {
 			panic(fmt.Sprintf("crdt: change %s appended before %s, on which it depends", n.Hash, dep))
 		}
 		g.deps = append(g.deps, d)
 	}
-	if g.byHash == nil {
-		g.byHash = make(map[Hash]int32)
-	}
-	g.byHash[n.Hash] = i
 	g.nodes = append(g.nodes, node{
 		hash: n.Hash, chunk: n.Chunk, seq: n.Seq, maxOp: n.MaxOp, actor: g.noteSeq(n.Actor, n.Seq),
 	})
+	g.places.add(g.nodes)
 	g.links = append(g.links, link{depsEnd: int32(len(g.deps))})
 	g.maxOp = max(g.maxOp, n.MaxOp)
 	g.moveTips(i)
@@ -156,11 +153,9 @@ func (g *Graph) sortedHashes(nodes []int32) []Hash {
 
 // truncate drops the changes that are not durable.
 func (g *Graph) truncate() {
-	for i := g.durable; i < len(g.nodes); i++ {
-		delete(g.byHash, g.nodes[i].hash)
-	}
 	clear(g.nodes[g.durable:]) // their chunks
 	g.nodes, g.links = g.nodes[:g.durable], g.links[:g.durable]
+	g.places.make(0, g.nodes)
 	g.deps, g.tips, g.maxOp = g.deps[:g.depsBegin(g.durable)], nil, 0
 	for i := range g.links {
 		g.links[i].child = g.links[i].durableChild
@@ -199,19 +194,31 @@ func (g *Graph) Tips() []Hash { return g.sortedHashes(g.tips) }
 
 // Has says whether h is durable.
 func (g *Graph) Has(h Hash) bool {
-	i, ok := g.byHash[h]
+	i, ok := g.find(h)
 	return ok && int(i) < g.durable
 }
 
 // Accepted says whether h was accepted: it is durable, or waits to be.
 func (g *Graph) Accepted(h Hash) bool {
-	_, ok := g.byHash[h]
+	_, ok := g.find(h)
 	return ok
+}
+
+// find returns the index of an accepted change.
+func (g *Graph) find(h Hash) (i int32, ok bool) { return g.places.find(g.nodes, h) }
+
+// must returns the index of a change that was accepted.
+func (g *Graph) must(h Hash) int32 {
+	i, ok := g.find(h)
+	if !ok {
+		panic(fmt.Sprintf("crdt: change %s was not accepted", h))
+	}
+	return i
 }
 
 // Index returns where an accepted change stands in the order of acceptance.
 func (g *Graph) Index(h Hash) (int, bool) {
-	i, ok := g.byHash[h]
+	i, ok := g.find(h)
 	return int(i), ok
 }
 
@@ -235,7 +242,7 @@ func (g *Graph) ChunkAt(i int) []byte { return g.nodes[i].chunk }
 
 // hasTip reports whether one of hs, which are all accepted, has no child yet.
 func (g *Graph) hasTip(hs []Hash) bool {
-	return slices.ContainsFunc(hs, func(h Hash) bool { return !g.links[g.byHash[h]].child })
+	return slices.ContainsFunc(hs, func(h Hash) bool { return !g.links[g.must(h)].child })
 }
 
 // ActorAt returns who made accepted change i.
@@ -275,7 +282,7 @@ func (g *Graph) MaxOp() uint64 { return g.maxOp }
 func (g *Graph) MaxOpOf(hs []Hash) uint64 {
 	var highest uint64
 	for _, h := range hs {
-		if i, ok := g.byHash[h]; ok {
+		if i, ok := g.find(h); ok {
 			highest = max(highest, g.nodes[i].maxOp)
 		}
 	}

@@ -27,7 +27,7 @@ func (g *Graph) AppendSince(dst []int, have ...[]Hash) []int {
 	top := g.durable
 	for _, hs := range have {
 		for _, h := range hs {
-			if i, ok := g.byHash[h]; ok {
+			if i, ok := g.find(h); ok {
 				w.reachTheirs(i)
 				top = max(top, int(i)+1)
 			}

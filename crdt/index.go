@@ -49,7 +49,7 @@ func (d *Document) AppendIndex(dst []byte) []byte {
 // keeps the chunks. After an error it is as it was.
 func (d *Document) LoadIndexed(index []byte, hashes []Hash, chunks [][]byte) error {
 	r := indexReader{rest: index}
-	g := Graph{byHash: make(map[Hash]int32, len(hashes)), byActor: make(map[ActorID]int32)}
+	g := Graph{byActor: make(map[ActorID]int32)}
 	if r.byte() != indexVersion {
 		return errIndex
 	}
@@ -61,6 +61,7 @@ func (d *Document) LoadIndexed(index []byte, hashes []Hash, chunks [][]byte) err
 		g.intern(ActorID(r.bytes(maxIndexedActor)))
 	}
 	g.nodes, g.links = make([]node, 0, count), make([]link, 0, count)
+	g.places.make(int(count), nil)
 	for i := range hashes {
 		for range r.number(uint64(i)) {
 			distance := r.number(uint64(i))
@@ -73,13 +74,13 @@ func (d *Document) LoadIndexed(index []byte, hashes []Hash, chunks [][]byte) err
 		if r.broken || actor >= uint64(len(g.actors)) {
 			return errIndex
 		}
+		if g.Accepted(hashes[i]) {
+			return fmt.Errorf("%w: a change is in it twice", errIndex)
+		}
 		g.restore(node{hash: hashes[i], chunk: chunks[i], seq: seq, maxOp: maxOp, actor: int32(actor)})
 	}
 	if r.broken || len(r.rest) > 0 {
 		return errIndex
-	}
-	if len(g.byHash) != len(hashes) {
-		return fmt.Errorf("%w: a change is in it twice", errIndex)
 	}
 	g.settle()
 	d.Graph, d.bytes, d.ops = g, int(bytes), int(ops)
@@ -92,8 +93,8 @@ const maxIndexedActor = 1 << 10
 // restore appends a node whose dependencies stand at the end of deps already.
 func (g *Graph) restore(n node) {
 	i := int32(len(g.nodes))
-	g.byHash[n.hash] = i
 	g.nodes = append(g.nodes, n)
+	g.places.add(g.nodes)
 	g.links = append(g.links, link{depsEnd: int32(len(g.deps))})
 	for _, d := range g.DepsOf(int(i)) {
 		g.links[d].child, g.links[d].durableChild = true, true

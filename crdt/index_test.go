@@ -43,17 +43,25 @@ func TestIndex(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := historytest.Random(rapid.Uint64().Draw(t, "seed"), rapid.IntRange(1, 4).Draw(t, "actors"), rapid.IntRange(1, 40).Draw(t, "changes"))
 		chunks := h.Chunks()
-		plain, indexed := loaded(t, chunks, rapid.IntRange(0, len(chunks)).Draw(t, "indexed"))
+		n := rapid.IntRange(0, len(chunks)).Draw(t, "indexed")
+		plain, indexed := loaded(t, chunks, n)
+		_, again := loaded(t, chunks, n)
 		for _, g := range []*Graph{&plain.Graph, &indexed.Graph} {
 			for i := range g.links {
 				g.links[i].mark = 0 // scratch, as is the epoch
 			}
 			g.epoch = 0
+			for i := range g.nodes {
+				if at, ok := g.find(g.nodes[i].hash); !ok || int(at) != i {
+					t.Fatalf("change %d is found at %d, %t", i, at, ok)
+				}
+			}
+			g.places = places{} // of a seed of its own
 		}
 		if !reflect.DeepEqual(plain, indexed) {
 			t.Fatalf("read:\n%+v\nindexed:\n%+v", plain, indexed)
 		}
-		if err := indexed.Load(chunks[0]); err == nil {
+		if err := again.Load(chunks[0]); err == nil {
 			t.Fatal("a change that the index holds was taken again")
 		}
 	})

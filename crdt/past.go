@@ -31,7 +31,7 @@ func (s *pasts) of(g *Graph, deps []Hash) past {
 	if coversTips(g, deps) {
 		return past{top: n}
 	}
-	if len(deps) == 1 && s.last.top > 0 && g.byHash[deps[0]] == s.last.top-1 {
+	if len(deps) == 1 && s.last.top > 0 && g.must(deps[0]) == s.last.top-1 {
 		return s.last
 	}
 	return past{top: n, others: appendConcurrent(nil, g, deps)}
@@ -66,7 +66,7 @@ func coversTips(g *Graph, deps []Hash) bool {
 func appendConcurrent(dst []int32, g *Graph, deps []Hash) []int32 {
 	w := walk{links: g.links, epoch: g.nextEpoch()}
 	for _, h := range deps {
-		w.reachTheirs(g.byHash[h])
+		w.reachTheirs(g.must(h))
 	}
 	for _, i := range g.tips {
 		w.reachOurs(i)
