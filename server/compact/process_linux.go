@@ -13,6 +13,14 @@ func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
+// niceness is how much the child gives way: a busy processor spends about a tenth
+// of its time on it.
+const niceness = 10
+
+// giveWay lowers the priority of this thread. That it cannot be, which no system
+// says of itself, is no reason to make no snapshots.
+func giveWay() { _ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, niceness) }
+
 // limitMemory lets the process map so many bytes more than it has mapped.
 // Beyond that allocations fail, which ends the process.
 func limitMemory(more int64) error {

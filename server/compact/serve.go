@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"parley/crdt"
 )
 
 // Serve is the child: it answers the requests on r, its standard input, on w,
 // its standard output, until r ends. The process must do nothing else; its
-// memory is limited from the first frame on.
+// memory is limited from the first frame on. It gives way to whatever else wants the
+// processors: whoever picks is not to wait for snapshots.
 func Serve(r io.Reader, w io.Writer) error {
+	runtime.LockOSThread() // for good: it is the thread that gives way
+	giveWay()
 	in := bufio.NewReader(r)
 	var s setup
 	if err := next(in, &s); err != nil {
