@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -58,7 +57,10 @@ func (p *Pack) encode() []byte {
 	for i := range p.Hashes {
 		b = append(b, p.Hashes[i][:]...)
 	}
-	return append(b, bytes.Join(p.Chunks, nil)...)
+	for _, c := range p.Chunks {
+		b = append(b, c...)
+	}
+	return b
 }
 
 // decodePack reads what encode wrote. The chunks are parts of b.
