@@ -84,6 +84,7 @@ type posted struct {
 	barred    *conn // will be gone: nothing of it counts any more
 	writable  *conn
 	settled   *settled
+	turn      chan<- *compactJob // the document's snapshot is to be made now
 	compacted *compacted
 	ask       func()        // runs between steps, and may use the machine
 	own       session.Input // of the server's, or of another node's, rather than of a client's
@@ -215,6 +216,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		return 1
 	case p.ask != nil:
 		return d.answer(p.ask)
+	case p.turn != nil:
+		p.turn <- d.compactJob()
+		return 0
 	case p.compacted != nil:
 		d.takeSnapshot(p.compacted)
 		return 1

@@ -31,7 +31,7 @@ type Server struct {
 	connConfig session.ConnConfig
 	docConfig  session.DocumentConfig
 	compactor  *compact.Worker // nil: no snapshots
-	jobs       chan compactJob
+	unsnapped  chan *document  // wait for a snapshot
 
 	docs    registry
 	peers   peers
@@ -77,11 +77,11 @@ func New(st *store.Store, opt Options) (*Server, error) {
 			Self: opt.PeerID, Storage: storage, PlainDocuments: opt.PlainDocuments, Limits: opt.Limits,
 			Presence: presence.Config{Grace: opt.Grace, Node: presence.Node(st.Node())},
 		},
-		jobs:   make(chan compactJob, maxCompactJobs),
-		turns:  semaphore.NewWeighted(maxTurns),
-		unread: semaphore.NewWeighted(maxUnread),
-		quotas: newQuotas(opt.Quotas),
-		peers:  peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
+		unsnapped: make(chan *document, maxWaitForSnapshot),
+		turns:     semaphore.NewWeighted(maxTurns),
+		unread:    semaphore.NewWeighted(maxUnread),
+		quotas:    newQuotas(opt.Quotas),
+		peers:     peers{conns: make(map[session.ConnID]*conn), byID: make(map[wire.PeerID]*conn)},
 	}
 	s.docs = registry{srv: s, docs: make(map[crdt.DocumentID]*document)}
 	s.nodes = &nodes{srv: s, compare: make(chan struct{}, 1), revoked: make(chan struct{}, 1)}

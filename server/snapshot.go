@@ -12,17 +12,17 @@ import (
 // compactWithin bounds one snapshot: the engine's call and its storing.
 const compactWithin = 2 * time.Minute
 
-// maxCompactJobs is how many documents may wait for a snapshot. More are not
+// maxWaitForSnapshot is how many documents may wait for a snapshot. More are not
 // refused, only later: their next change asks again.
-const maxCompactJobs = 64
+const maxWaitForSnapshot = 1024
 
 // snapshotBacklog is how many changes there may be without a snapshot while there is
 // never a moment without more to store.
 const snapshotBacklog = 4096
 
-// compactJob is everything that making a snapshot needs: nothing in it changes.
+// compactJob is everything that making a snapshot needs: nothing in it changes. It
+// is made when it is its turn, for it is as large as the document.
 type compactJob struct {
-	doc    *document
 	prev   *crdt.Snapshot
 	chunks [][]byte // what prev does not hold
 	heads  []crdt.Hash
@@ -51,10 +51,27 @@ func (d *document) considerSnapshot(idle bool) bool {
 		return false // the rest of a history is on its way: better all of it
 	}
 	d.compactLen = g.Durable()
-	job := compactJob{doc: d, prev: prev, heads: g.Heads()}
+	select {
+	case d.srv.unsnapped <- d:
+		d.srv.docs.pin(d)
+		d.compacting = true
+	default: // enough wait already
+	}
+	return d.compacting
+}
+
+// compactJob returns what the snapshot of all that is on disk needs, nil if the
+// document has been dropped.
+func (d *document) compactJob() *compactJob {
+	if d.machine == nil {
+		return nil
+	}
+	g := d.machine.Graph()
+	d.compactLen = g.Durable()
+	job := &compactJob{prev: d.machine.Snapshot(), heads: g.Heads()}
 	var have []crdt.Hash
-	if prev != nil {
-		have = prev.Heads
+	if job.prev != nil {
+		have = job.prev.Heads
 	}
 	for _, i := range g.Since(have) {
 		job.chunks = append(job.chunks, g.ChunkAt(i))
@@ -62,13 +79,7 @@ func (d *document) considerSnapshot(idle bool) bool {
 	if d.machine.Settled() { // as it is sooner or later, at the latest when nothing happens
 		job.pack = d.pack()
 	}
-	select {
-	case d.srv.jobs <- job:
-		d.srv.docs.pin(d)
-		d.compacting = true
-	default: // enough wait already
-	}
-	return d.compacting
+	return job
 }
 
 // pack returns all changes, from which the document is loaded faster than from its
@@ -91,28 +102,35 @@ func (s *Server) compactAll(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case job := <-s.jobs:
-			snap := s.compact(ctx, job)
-			job.doc.post(posted{compacted: &compacted{snap}})
+		case d := <-s.unsnapped:
+			d.post(posted{compacted: &compacted{s.compact(ctx, d)}})
 		}
 	}
 }
 
-func (s *Server) compact(ctx context.Context, job compactJob) *crdt.Snapshot {
+// compact makes a document's snapshot and stores it. It returns nil if that failed.
+func (s *Server) compact(ctx context.Context, d *document) *crdt.Snapshot {
+	jobs := make(chan *compactJob, 1)
+	d.post(posted{turn: jobs})
+	job := <-jobs
+	if job == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, compactWithin)
 	defer cancel()
 	if job.pack != nil {
-		if err := s.store.PutPack(ctx, job.doc.id, job.pack); err != nil {
-			s.log.Warn("no pack was made; the changes are all there", "document", job.doc.id, "err", err)
+		if err := s.store.PutPack(ctx, d.id, job.pack); err != nil {
+			s.log.Warn("no pack was made; the changes are all there", "document", d.id, "err", err)
 		}
 	}
+	job.pack = nil // it has its weight
 	snap, err := s.compactor.Compact(ctx, job.prev, job.chunks, job.heads)
 	if err == nil {
-		err = s.store.PutSnapshot(ctx, job.doc.id, snap)
+		err = s.store.PutSnapshot(ctx, d.id, snap)
 	}
 	if err != nil {
 		s.counters.snapshotsFailed.Add(1)
-		s.log.Warn("no snapshot was made; the changes are all there", "document", job.doc.id, "err", err)
+		s.log.Warn("no snapshot was made; the changes are all there", "document", d.id, "err", err)
 		return nil
 	}
 	s.counters.snapshotsMade.Add(1)
