@@ -102,7 +102,7 @@ func check(src Source, public Public, progress func(done, total int)) (*account,
 	r := &replay{
 		account: account{src: src, doc: doc, public: public},
 		gate:    crdt.NewDocument(limits),
-		owner: make(map[crdt.ActorID]string), at: make(map[crdt.Hash]int, len(src.Changes)),
+		owner:   make(map[crdt.ActorID]string), at: make(map[crdt.Hash]int, len(src.Changes)),
 	}
 	r.full = transaction.Of(src.Transaction, &r.gate.Graph)
 	if len(src.Changes) == 0 {
