@@ -86,11 +86,10 @@ func (d *document) compactJob() *compactJob {
 // rows.
 func (d *document) pack() *store.Pack {
 	g := d.machine.Graph()
-	p := &store.Pack{Index: d.machine.Index()}
-	for i := range g.Len() {
-		p.Hashes = append(p.Hashes, g.HashAt(i))
-		p.Chunks = append(p.Chunks, g.ChunkAt(i))
-		p.Users = append(p.Users, d.machine.User(i))
+	n := g.Len()
+	p := &store.Pack{Index: d.machine.Index(), Hashes: make([]crdt.Hash, n), Chunks: make([][]byte, n), Users: make([]string, n)}
+	for i := range n {
+		p.Hashes[i], p.Chunks[i], p.Users[i] = g.HashAt(i), g.ChunkAt(i), d.machine.User(i)
 	}
 	return p
 }
