@@ -58,7 +58,11 @@ $(WEB)/node_modules/.installed: $(WEB)/package-lock.json
 	@echo "Installing the packages of the page"
 	@cd $(WEB) && npm ci --silent --no-audit --no-fund && touch node_modules/.installed
 
-test: test-go test-js test-nodes test-web
+# The real clients wait for most of their time, on one server and on several: both at once.
+test:
+	@$(MAKE) --no-print-directory test-go
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-js test-nodes
+	@$(MAKE) --no-print-directory test-web
 
 test-go: $(INTEROP)/node_modules/.package-lock.json
 	@.ci/postgres
