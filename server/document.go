@@ -52,6 +52,8 @@ type document struct {
 	yielded     time.Time               // when others were last let pass
 	kept, came  store.Version           // on disk, and with all that the store was asked for; changes are the graph's to count
 	overtaken   bool                    // something of that was: another node was first
+	again       int                     // how often in a row what is newer could not be read then
+	looking     bool                    // it is tried again in a moment
 	stale       bool                    // another node may have stored something
 	toLook      bool                    // who is present on other nodes may be another
 	told        bool                    // something was published
@@ -91,6 +93,7 @@ type posted struct {
 	news      *store.News   // of another node
 	yield     int           // another node asks so often to let its changes pass
 	look      bool          // who is present on other nodes may be another
+	again     bool          // what is newer could not be read, and is tried again
 	stored    *stored       // what was published
 	idle      bool          // nobody has needed the document for a while
 	rest      bool          // nothing has happened in it for a while
@@ -240,6 +243,9 @@ func (d *document) apply(p *posted) (unpin int) {
 		return 1
 	case p.yield > 0:
 		d.yield(p.yield)
+		return 1
+	case p.again:
+		d.overtakenStill()
 		return 1
 	case p.look:
 		d.toLook = true

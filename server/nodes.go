@@ -18,6 +18,11 @@ var compareEvery = 10 * time.Second // tests change it
 const (
 	// newerWithin is how long a document waits for what it lacks.
 	newerWithin = 5 * time.Second
+	// againAfter is when what is newer is read again that could not be, although what is
+	// on its way to the disk waits for it; maxAgain how often in a row while the store
+	// takes commits. After that it is not the database that is away.
+	againAfter = 250 * time.Millisecond
+	maxAgain   = 20
 	// comparedAtOnce is how many documents one question is about.
 	comparedAtOnce = 1000
 )
@@ -291,11 +296,40 @@ func (d *document) catchUp() {
 	}
 	switch {
 	case err == nil:
+		d.again = 0
 		d.learn(st)
-	case d.overtaken:
-		d.drop(fmt.Errorf("read what is newer: %w", err), "the document could not be read: please come back")
-	default: // it is compared again
+	case !d.overtaken: // it is compared again
 		d.srv.log.Debug("a document lags behind what other servers have stored", "document", d.id, "err", err)
+	case !d.srv.draining.Load() && (d.again < maxAgain || d.srv.store.Status() != nil):
+		d.lookAgain(err)
+	default:
+		d.drop(fmt.Errorf("read what is newer: %w", err), "the document could not be read: please come back")
+	}
+}
+
+// lookAgain has what is newer read in a moment: what is on its way to the disk stands
+// behind it, and nothing of that is acknowledged until then.
+func (d *document) lookAgain(err error) {
+	if d.looking {
+		return
+	}
+	d.srv.log.Warn("what other servers have stored cannot be read, and is tried again", "document", d.id, "err", err)
+	d.again++
+	d.looking = true
+	time.AfterFunc(againAfter, func() {
+		if !d.srv.draining.Load() { // everybody goes to other servers, and brings it there
+			d.srv.docs.postIfOpen(d, posted{again: true})
+		}
+	})
+}
+
+// overtakenStill reads what is newer, if that is still to be done and nothing is asked
+// of the store, which would have it done when it answers.
+func (d *document) overtakenStill() {
+	d.looking = false
+	d.perform() // what it asks of the store counts
+	if d.overtaken && d.inflight == 0 && !d.broken {
+		d.catchUp()
 	}
 }
 

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
+	neturl "net/url"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +21,7 @@ import (
 	"parley/server/store"
 	"parley/server/store/pgtest"
 	"parley/sync/presence"
+	"parley/sync/wire"
 )
 
 // comparing is how often they compare, but for a test of that: never, so that all
@@ -24,10 +29,16 @@ import (
 var comparing = time.Hour
 
 // startNodes starts servers over one database.
-func startNodes(t testing.TB, url string, n int, opt server.Options) (nodes []*running) {
+func startNodes(t testing.TB, url string, n int, opt server.Options) []*running {
+	t.Helper()
+	return startNodesAt(t, slices.Repeat([]string{url}, n), opt)
+}
+
+// startNodesAt is startNodes with a way to the database for each.
+func startNodesAt(t testing.TB, urls []string, opt server.Options) (nodes []*running) {
 	t.Helper()
 	t.Cleanup(server.CompareEvery(comparing)) // after the servers have ended
-	for range n {
+	for _, url := range urls {
 		r := &running{t: t, pg: url, log: io.Discard}
 		r.up(opt)
 		t.Cleanup(r.down)
@@ -357,6 +368,45 @@ func TestNodesWithoutTheDatabase(t *testing.T) {
 		}
 	}
 	mustBeOneLine(t, ctx, n, id, []crdt.Hash{first, h, other})
+}
+
+// TestOvertakenWhileTheDatabaseGoes: a server that was overtaken by another, and loses
+// the database before it has read by what, keeps its document and its connections.
+func TestOvertakenWhileTheDatabaseGoes(t *testing.T) {
+	ctx := deadline(t)
+	url := pgtest.Shared(t).Schema(t)
+	at := must(neturl.Parse(url))
+	link := servertest.NewProxy(must(net.Listen("tcp", "127.0.0.1:0")), at.Host)
+	t.Cleanup(link.Close)
+	at.Host = strings.TrimPrefix(link.URL(), "ws://")
+	n := startNodesAt(t, []string{url, at.String()}, server.Options{})
+	id := servertest.NewDocumentID()
+	var made [2][]crdt.Hash
+	var wg sync.WaitGroup
+	cutting, done := context.WithCancel(ctx)
+	for i, r := range n {
+		d := r.open(ctx, r.dial(ctx, wire.PeerID(fmt.Sprint("writer-", i))), id)
+		wg.Go(func() {
+			for cutting.Err() == nil {
+				h := must(d.Set(ctx, fmt.Sprint("of-", i), int64(len(made[i]))))
+				made[i] = append(made[i], h)
+				if err := d.Acknowledged(ctx, h); err != nil {
+					t.Errorf("the connection to server %d has ended: %v", i, err)
+					return
+				}
+				time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
+			}
+		})
+	}
+	link.Delay(2 * time.Millisecond) // so that it takes its time
+	for range 20 {
+		time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond)
+		link.Cut()
+	}
+	done()
+	wg.Wait()
+	mustBeOneLine(t, ctx, n, id, slices.Concat(made[0], made[1]))
+	t.Logf("%d and %d changes", len(made[0]), len(made[1]))
 }
 
 // TestOneActorOnTwoNodes: a client that writes on two nodes as the same actor cannot
