@@ -177,7 +177,7 @@ func (t *opTable) add(a ActorID, startOp uint32, spans []span) {
 // document share one is as good as impossible: the seed is not known outside.
 func (t *opTable) keyPlace(key string) opKey {
 	h := maphash.String(t.hashSeed(), key)
-	return opKey{counter: uint32(h >> 32), actor: uint32(h) >> 1} // no actor's number, nor ownActor
+	return opKey{counter: uint32(h >> 32), actor: uint32(h) >> 1} // never ownActor
 }
 
 func (t *opTable) hashSeed() maphash.Seed {
