@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,6 +184,60 @@ func TestApplyInOrder(t *testing.T) {
 	}
 	if err := apart.Apply(r.all[2]); err == nil {
 		t.Error("a change was applied before what it depends on")
+	}
+}
+
+// Two states follow one graph, each as far as it was told; none takes a change before
+// its turn, nor one that is another than the graph says.
+func TestStatesOfOneGraph(t *testing.T) {
+	r := begun(t)
+	for _, v := range []string{"1", "2", "3"} {
+		r.edit(t, func(e *transaction.Edit) error { return e.Pick("a", []byte(v), "") })
+	}
+	var chunks [][]byte
+	for _, c := range r.all {
+		chunks = append(chunks, c.Chunk())
+	}
+	doc := crdt.NewDocument(crdt.Limits{})
+	if err := doc.Load(chunks...); err != nil {
+		t.Fatal(err)
+	}
+	all, some := transaction.Of("t", &doc.Graph), transaction.Of("t", &doc.Graph)
+	if err := errors.Join(all.Follow(4), some.Follow(2), some.Follow(1)); err != nil {
+		t.Fatal(err)
+	}
+	winner := func(s *transaction.State) string {
+		sel, _ := s.Selection("a")
+		return string(sel.Winner().Value)
+	}
+	if all.Len() != 4 || winner(all) != "3" || some.Len() != 2 || winner(some) != "1" {
+		t.Errorf("one has %d changes and %s, the other %d and %s", all.Len(), winner(all), some.Len(), winner(some))
+	}
+	if some.Has(r.all[2].Hash) || some.EventsOf(r.all[2].Hash) != nil || len(some.History()) != 1 || !slices.Equal(some.Heads(), []crdt.Hash{r.all[1].Hash}) {
+		t.Error("it knows of a change that it has not applied")
+	}
+	if _, err := some.AsOf([]crdt.Hash{r.all[2].Hash}); err == nil {
+		t.Error("it is read as of a change that it has not applied")
+	}
+	if err := some.Apply(r.all[3]); err == nil {
+		t.Error("a change was applied before its turn")
+	}
+	other := begun(t)
+	other.edit(t, func(e *transaction.Edit) error { return e.Pick("b", []byte("1"), "") })
+	if err := some.Apply(other.all[1]); err == nil {
+		t.Error("a change was applied that is not in the graph")
+	}
+	if err := some.Follow(4); err != nil || winner(some) != "3" {
+		t.Errorf("it follows to %s, %v", winner(some), err)
+	}
+
+	var mixed crdt.Document // by an index that is not of its chunks
+	hashes := []crdt.Hash{r.all[0].Hash, r.all[1].Hash, r.all[2].Hash, r.all[3].Hash}
+	if err := mixed.LoadIndexed(doc.AppendIndex(nil), hashes, [][]byte{chunks[0], chunks[1], chunks[1], chunks[3]}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transaction.Load("t", &mixed.Graph); err == nil || !strings.Contains(err.Error(), "should be") {
+		t.Errorf("a change in the place of another: %v", err)
 	}
 }
 

@@ -110,6 +110,9 @@ func (s *State) Follow(n int) error {
 		if err != nil {
 			return fmt.Errorf("read change %d of transaction %s: %w", s.applied, s.id, err)
 		}
+		if want := s.graph.HashAt(s.applied); c.Hash != want {
+			return fmt.Errorf("read change %d of transaction %s: it is %s, and should be %s", s.applied, s.id, c.Hash, want)
+		}
 		if err := s.Apply(c); err != nil {
 			return err
 		}
