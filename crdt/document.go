@@ -115,14 +115,21 @@ func (d *Document) TakeBack() (chunks [][]byte) {
 	for i := d.Graph.Durable(); i < d.Graph.Len(); i++ {
 		chunk := d.Graph.ChunkAt(i)
 		chunks = append(chunks, chunk)
-		if c, err := DecodeHeader(chunk); err == nil { // as it was before
-			d.bytes -= c.size
-			d.ops -= c.numOps
-		}
+		size, numOps := sizeOf(chunk)
+		d.bytes, d.ops = d.bytes-size, d.ops-numOps
 	}
 	d.Graph.truncate()
 	d.DropTables()
 	return chunks
+}
+
+// sizeOf returns what an accepted change counts for.
+func sizeOf(chunk []byte) (size, numOps int) {
+	c, err := DecodeHeader(chunk)
+	if err != nil {
+		return 0, 0 // it was read before
+	}
+	return c.size, c.numOps
 }
 
 // Bytes returns the size of all accepted changes, inflated.

@@ -14,23 +14,31 @@ const indexVersion = 1
 // errIndex is of an index that is not one of the changes that it came with.
 var errIndex = errors.New("crdt: the index is not of these changes")
 
-// AppendIndex appends to dst what [Document.LoadIndexed] needs to know of all
-// accepted changes, besides their hashes and chunks, so that it need not read
+// AppendIndex appends to dst what [Document.LoadIndexed] needs to know of the
+// durable changes, besides their hashes and chunks, so that it need not read
 // them: a byte for the version; the number of changes, their bytes and their
 // operations; the actors; and of each change its dependencies as distances, its
 // actor, sequence number and highest operation. All numbers are unsigned LEB128.
 func (d *Document) AppendIndex(dst []byte) []byte {
 	g := &d.Graph
+	bytes, ops, actors := d.bytes, d.ops, int32(0)
+	for i := g.durable; i < len(g.nodes); i++ {
+		size, numOps := sizeOf(g.ChunkAt(i))
+		bytes, ops = bytes-size, ops-numOps
+	}
+	for i := range g.durable {
+		actors = max(actors, g.nodes[i].actor+1)
+	}
 	dst = append(dst, indexVersion)
-	dst = binary.AppendUvarint(dst, uint64(len(g.nodes)))
-	dst = binary.AppendUvarint(dst, uint64(d.bytes))
-	dst = binary.AppendUvarint(dst, uint64(d.ops))
-	dst = binary.AppendUvarint(dst, uint64(len(g.actors)))
-	for _, a := range g.actors {
+	dst = binary.AppendUvarint(dst, uint64(g.durable))
+	dst = binary.AppendUvarint(dst, uint64(bytes))
+	dst = binary.AppendUvarint(dst, uint64(ops))
+	dst = binary.AppendUvarint(dst, uint64(actors))
+	for _, a := range g.actors[:actors] { // in the order in which they came
 		dst = binary.AppendUvarint(dst, uint64(len(a.id)))
 		dst = append(dst, a.id...)
 	}
-	for i := range g.nodes {
+	for i := range g.durable {
 		n, deps := &g.nodes[i], g.DepsOf(i)
 		dst = binary.AppendUvarint(dst, uint64(len(deps)))
 		for _, dep := range deps {

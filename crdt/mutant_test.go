@@ -213,6 +213,7 @@ func checkReloaded(t *testing.T, d *Document) {
 	for i := range d.Graph.Len() {
 		hashes, chunks = append(hashes, d.Graph.HashAt(i)), append(chunks, d.Graph.ChunkAt(i))
 	}
+	d.Graph.MarkDurable(d.Graph.Len())
 	index := d.AppendIndex(nil)
 	read, indexed := NewDocument(Limits{}), NewDocument(Limits{})
 	if err := read.Load(chunks...); err != nil {

@@ -64,6 +64,9 @@ func TestTakeBack(t *testing.T) {
 		for range rapid.IntRange(1, 2).Draw(t, "times") {
 			accepted := rapid.IntRange(durable, len(h)).Draw(t, "accepted")
 			mustTake(t, d, h.Chunks()[durable:accepted])
+			if !bytes.Equal(d.AppendIndex(nil), want.AppendIndex(nil)) {
+				t.Fatal("the index says something of changes that are not durable")
+			}
 			back := d.TakeBack()
 			if len(back) != accepted-durable || len(back) > 0 && !bytes.Equal(back[0], h[durable].Chunk) {
 				t.Fatalf("%d taken back, of %d", len(back), accepted-durable)

@@ -5,16 +5,22 @@ import (
 	"time"
 
 	"parley/crdt"
+	"parley/server/compact"
 	"parley/server/store"
 	"parley/sync/session"
 )
 
-// compactWithin bounds one snapshot: the engine's call and its storing.
-const compactWithin = 2 * time.Minute
+// compactWithin bounds one snapshot: the engine's call, which has a bound of its
+// own, and its storing.
+const compactWithin = compact.DefaultTimeout + time.Minute
 
-// maxWaitForSnapshot is how many documents may wait for a snapshot. More are not
-// refused, only later: their next change asks again.
-const maxWaitForSnapshot = 1024
+// How many documents may wait for a snapshot: in all, and for one to wait that would
+// leave memory otherwise. More are not refused, only later: their next change asks
+// again.
+const (
+	maxWaitForSnapshot = 1024
+	maxKeptForSnapshot = 64
+)
 
 // snapshotBacklog is how many changes there may be without a snapshot while there is
 // never a moment without more to store.
@@ -26,7 +32,7 @@ type compactJob struct {
 	prev   *crdt.Snapshot
 	chunks [][]byte // what prev does not hold
 	heads  []crdt.Hash
-	pack   *store.Pack // of all changes; nil: not now
+	pack   *store.Pack // of all changes
 }
 
 // considerSnapshot queues a snapshot if it pays. It reports whether one is
@@ -37,6 +43,9 @@ func (d *document) considerSnapshot(idle bool) bool {
 	}
 	if d.compactErr && (idle || d.machine.Graph().Durable() < 2*d.compactLen) {
 		return false // tried and failed: not again until there is much more, nor kept in memory for it
+	}
+	if idle && len(d.srv.unsnapped) >= maxKeptForSnapshot {
+		return false
 	}
 	g, prev := d.machine.Graph(), d.machine.Snapshot()
 	var covered int
@@ -68,7 +77,7 @@ func (d *document) compactJob() *compactJob {
 	}
 	g := d.machine.Graph()
 	d.compactLen = g.Durable()
-	job := &compactJob{prev: d.machine.Snapshot(), heads: g.Heads()}
+	job := &compactJob{prev: d.machine.Snapshot(), heads: g.Heads(), pack: d.pack()}
 	var have []crdt.Hash
 	if job.prev != nil {
 		have = job.prev.Heads
@@ -76,17 +85,14 @@ func (d *document) compactJob() *compactJob {
 	for _, i := range g.Since(have) {
 		job.chunks = append(job.chunks, g.ChunkAt(i))
 	}
-	if d.machine.Settled() { // as it is sooner or later, at the latest when nothing happens
-		job.pack = d.pack()
-	}
 	return job
 }
 
-// pack returns all changes, from which the document is loaded faster than from its
-// rows.
+// pack returns all changes that are on disk, from which the document is loaded faster
+// than from its rows.
 func (d *document) pack() *store.Pack {
 	g := d.machine.Graph()
-	n := g.Len()
+	n := g.Durable()
 	p := &store.Pack{Index: d.machine.Index(), Hashes: make([]crdt.Hash, n), Chunks: make([][]byte, n), Users: make([]string, n)}
 	for i := range n {
 		p.Hashes[i], p.Chunks[i], p.Users[i] = g.HashAt(i), g.ChunkAt(i), d.machine.User(i)
@@ -111,16 +117,18 @@ func (s *Server) compactAll(ctx context.Context) {
 func (s *Server) compact(ctx context.Context, d *document) *crdt.Snapshot {
 	jobs := make(chan *compactJob, 1)
 	d.post(posted{turn: jobs})
-	job := <-jobs
+	var job *compactJob
+	select {
+	case job = <-jobs:
+	case <-ctx.Done():
+	}
 	if job == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, compactWithin)
 	defer cancel()
-	if job.pack != nil {
-		if err := s.store.PutPack(ctx, d.id, job.pack); err != nil {
-			s.log.Warn("no pack was made; the changes are all there", "document", d.id, "err", err)
-		}
+	if err := s.store.PutPack(ctx, d.id, job.pack); err != nil {
+		s.log.Warn("no pack was made; the changes are all there", "document", d.id, "err", err)
 	}
 	job.pack = nil // it has its weight
 	snap, err := s.compactor.Compact(ctx, job.prev, job.chunks, job.heads)

@@ -151,7 +151,7 @@ func (d *Document) Delivery(i int) Delivery { return d.unkept[i-d.Graph().Durabl
 // Graph returns the change graph, which only Step changes.
 func (d *Document) Graph() *crdt.Graph { return &d.doc.Graph }
 
-// Index returns the index of all changes, for [crdt.Document.LoadIndexed].
+// Index returns the index of all changes that are on disk, for [crdt.Document.LoadIndexed].
 func (d *Document) Index() []byte { return d.doc.AppendIndex(nil) }
 
 // Snapshot returns the newest snapshot, nil if there is none.
