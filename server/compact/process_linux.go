@@ -13,13 +13,23 @@ func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// niceness is how much the child gives way: a busy processor spends about a tenth
-// of its time on it.
-const niceness = 10
+// niceness is how much the child gives way to the server: a busy processor spends
+// about a tenth of its time on it. maxNice is the most that there is.
+const niceness, maxNice = 10, 19
 
-// giveWay lowers the priority of this thread. That it cannot be, which no system
-// says of itself, is no reason to make no snapshots.
-func giveWay() { _ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, niceness) }
+// giveWay lowers the priority of this thread. Where that cannot be, snapshots are made
+// all the same.
+func giveWay() {
+	if nice, err := ownNice(); err == nil {
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, min(nice+niceness, maxNice))
+	}
+}
+
+// ownNice returns the nice value of this thread.
+func ownNice() (int, error) {
+	priority, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	return 20 - priority, err // the system call counts from 40 down to 1
+}
 
 // limitMemory lets the process map so many bytes more than it has mapped.
 // Beyond that allocations fail, which ends the process.

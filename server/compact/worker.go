@@ -35,10 +35,14 @@ var (
 	ErrRefused = errors.New("compact: the engine refused")
 )
 
+// DefaultTimeout allows for a child that gives way to a busy server: it has a tenth of
+// a processor then.
+const DefaultTimeout = 3 * time.Minute
+
 // Options of a worker. Zero values stand for the defaults.
 type Options struct {
 	Command     []string      // the child's argv: this program and what makes it call Serve. Required
-	Timeout     time.Duration // for a request, from when its turn comes; default 1 minute
+	Timeout     time.Duration // for a request, from when its turn comes; default [DefaultTimeout]
 	IdleAfter   time.Duration // the child is stopped after so long without a request; default 1 minute
 	MemoryLimit int64         // bytes the child may map beyond what it starts with (Linux); default 2 GiB, negative: none
 	Logger      *slog.Logger  // starts, stops and failures; default none
@@ -49,7 +53,7 @@ func (o Options) withDefaults() Options {
 		panic("compact: Options.Command is empty")
 	}
 	if o.Timeout == 0 {
-		o.Timeout = time.Minute
+		o.Timeout = DefaultTimeout
 	}
 	if o.IdleAfter == 0 {
 		o.IdleAfter = time.Minute
