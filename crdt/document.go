@@ -268,12 +268,8 @@ func refersToPast(c *Change) bool {
 // catchUp brings the operation table up to the graph. It is empty after Load
 // and DropTables, and falls behind while changes need no table.
 func (d *Document) catchUp() {
-	lim := Limits{
-		ChangeBytes: maxCounter, Ops: maxCounter, Preds: maxCounter, Deps: maxCounter,
-		Actors: maxCounter, MessageBytes: maxCounter, ExtraBytes: maxCounter,
-	}
 	for d.table.upTo < d.Graph.Len() {
-		c, err := DecodeChange(d.Graph.ChunkAt(d.table.upTo), lim)
+		c, err := DecodeChange(d.Graph.ChunkAt(d.table.upTo), NoLimits)
 		if err != nil {
 			// Stored by a version that took more: what refers to it is refused.
 			d.table.upTo++
