@@ -335,7 +335,7 @@ func (d *document) set(settings presence.Settings) {
 // makeSnapshot hands the document a snapshot, and the disk a pack. It is no
 // snapshot of the engine's, but a number by which clients find what it stands for.
 func (d *document) makeSnapshot() {
-	if d.machine == nil || d.broken || d.machine.Graph().Durable() == 0 || !d.machine.Settled() {
+	if d.machine == nil || d.broken || d.machine.Graph().Durable() == 0 {
 		return
 	}
 	g, w := d.machine.Graph(), d.srv.w
