@@ -19,10 +19,9 @@ const (
 	// newerWithin is how long a document waits for what it lacks.
 	newerWithin = 5 * time.Second
 	// againAfter is when what is newer is read again that could not be, although what is
-	// on its way to the disk waits for it; maxAgain how often in a row while the store
-	// takes commits. After that it is not the database that is away.
+	// on its way to the disk waits for it. It doubles each time, up to maxAgain.
 	againAfter = 250 * time.Millisecond
-	maxAgain   = 20
+	maxAgain   = 2 * time.Second
 	// comparedAtOnce is how many documents one question is about.
 	comparedAtOnce = 1000
 )
@@ -292,7 +291,7 @@ func (d *document) catchUp() {
 	have := d.version()
 	st, err := d.srv.store.Newer(ctx, d.id, have)
 	if err == nil && st.Version.Lacks(have) {
-		err = fmt.Errorf("the database is at %+v, where it was at %+v: was a copy put in its place that lacks the newest?", st.Version, have)
+		err = &olderError{st.Version, have}
 	}
 	switch {
 	case err == nil:
@@ -300,11 +299,26 @@ func (d *document) catchUp() {
 		d.learn(st)
 	case !d.overtaken: // it is compared again
 		d.srv.log.Debug("a document lags behind what other servers have stored", "document", d.id, "err", err)
-	case !d.srv.draining.Load() && (d.again < maxAgain || d.srv.store.Status() != nil):
+	case mayPass(err) && !d.srv.draining.Load():
 		d.lookAgain(err)
 	default:
 		d.drop(fmt.Errorf("read what is newer: %w", err), "the document could not be read: please come back")
 	}
+}
+
+// olderError says that a database has lost what it had.
+type olderError struct{ is, was store.Version }
+
+func (e *olderError) Error() string {
+	return fmt.Sprintf("the database is at %+v, where it was at %+v: was a copy put in its place that lacks the newest?", e.is, e.was)
+}
+
+// mayPass says whether what could not be read may be read later: it is not damaged, nor
+// gone, so that the database is most likely away.
+func mayPass(err error) bool {
+	var damaged *store.DamagedError
+	var older *olderError
+	return !errors.As(err, &damaged) && !errors.As(err, &older)
 }
 
 // lookAgain has what is newer read in a moment: what is on its way to the disk stands
@@ -314,9 +328,10 @@ func (d *document) lookAgain(err error) {
 		return
 	}
 	d.srv.log.Warn("what other servers have stored cannot be read, and is tried again", "document", d.id, "err", err)
+	wait := min(againAfter<<min(d.again, 10), maxAgain)
 	d.again++
 	d.looking = true
-	time.AfterFunc(againAfter, func() {
+	time.AfterFunc(wait, func() {
 		if !d.srv.draining.Load() { // everybody goes to other servers, and brings it there
 			d.srv.docs.postIfOpen(d, posted{again: true})
 		}

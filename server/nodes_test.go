@@ -403,6 +403,10 @@ func TestOvertakenWhileTheDatabaseGoes(t *testing.T) {
 		time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond)
 		link.Cut()
 	}
+	link.Lead("127.0.0.1:1") // for longer than a failover takes
+	link.Cut()
+	time.Sleep(7 * time.Second)
+	link.Lead(must(neturl.Parse(url)).Host)
 	done()
 	wg.Wait()
 	mustBeOneLine(t, ctx, n, id, slices.Concat(made[0], made[1]))
