@@ -75,14 +75,20 @@ func (h *hears) until(t *testing.T, what string, cond func() bool) {
 	}
 }
 
+// followed opens two stores of one database. What the second commits h is told of.
+func followed(t *testing.T, url string) (s, other *store.Store, h *hears) {
+	t.Helper()
+	s, other, h = open(t, url), open(t, url), newHears()
+	s.Follow(h)
+	h.until(t, "that it began", func() bool { return h.missed == 1 })
+	return s, other, h
+}
+
 // TestFollow: a store tells what others commit, and nothing of its own.
 func TestFollow(t *testing.T) {
 	pg := pgtest.Shared(t)
 	url := pg.Schema(t)
-	s, other := open(t, url), open(t, url)
-	h := newHears()
-	s.Follow(h)
-	h.until(t, "that it began", func() bool { return h.missed == 1 })
+	s, other, h := followed(t, url)
 	a := storetest.Changes(0, 6)
 	for i := range a {
 		a[i].User = "ü"
@@ -123,10 +129,7 @@ func TestFollow(t *testing.T) {
 func TestUnreadNotifications(t *testing.T) {
 	pg := pgtest.Shared(t)
 	url := pg.Schema(t)
-	s, other := open(t, url), open(t, url)
-	h := newHears()
-	s.Follow(h)
-	h.until(t, "that it began", func() bool { return h.missed == 1 })
+	_, other, h := followed(t, url)
 	began := time.Now()
 	for range 3 {
 		pg.Exec(t, url, `SELECT pg_notify('parley_'||left(value, 8), 'from a later version '||n) FROM meta, generate_series(1, 20) n WHERE name = 'storage-id'`)
