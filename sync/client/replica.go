@@ -176,10 +176,10 @@ func rebuilt(id transaction.ID, g *crdt.Graph, n int, without map[crdt.Hash]bool
 			chunks = append(chunks, g.ChunkAt(i))
 		}
 	}
+	var state *transaction.State
 	err := doc.Load(chunks...)
-	state := transaction.Of(id, &doc.Graph)
 	if err == nil {
-		err = state.Follow(doc.Graph.Len())
+		state, err = transaction.Load(id, &doc.Graph)
 	}
 	if err != nil {
 		panic("client: what was loaded does not load again: " + err.Error())
