@@ -59,7 +59,6 @@ func (d *document) considerSnapshot(idle bool) bool {
 	if !d.machine.Settled() && tail < max(snapshotBacklog, 4*covered) {
 		return false // the rest of a history is on its way: better all of it
 	}
-	d.compactLen = g.Durable()
 	select {
 	case d.srv.unsnapped <- d:
 		d.srv.docs.pin(d)
